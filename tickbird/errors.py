@@ -1,0 +1,99 @@
+"""Every exception Tickbird raises.
+
+TickbirdError
+├── InvalidOption (also ValueError)   an option, name, id or payload we refuse; nothing was stored
+│   └── DataTooLarge                  the payload is over the size limit
+├── InvalidUrl (also ValueError)      a Redis URL we cannot read
+├── RedisUnavailable                  no server answers, or it refuses us
+│   └── UnsupportedServer             it answers, and must not be used (too old, evicting)
+├── QueueFull                         Redis is at its memory limit: nothing was added
+├── OutcomeUnknown                    a call's reply was lost and could not be learned in time
+├── LockLost                          another worker may own the job now
+├── UnknownTask                       a job names a task this worker does not have
+└── UndecodableData                   a job's data is not what the task can take
+DoNotRetry                            raised by a task: fail for good, whatever attempts remain
+RetryLater                            raised by a task: run again after a delay of its choice
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+
+class TickbirdError(Exception):
+    """The root of everything Tickbird raises on its own account."""
+
+
+class InvalidOption(TickbirdError, ValueError):
+    """An option, a name, an id or a payload is refused; nothing was stored."""
+
+
+class DataTooLarge(InvalidOption):
+    """A payload is larger than the limit it was checked against."""
+
+    def __init__(self, size_bytes: int, limit_bytes: int) -> None:
+        super().__init__(
+            f"job data has {size_bytes:,} bytes, the limit is {limit_bytes:,}; "
+            "store it elsewhere and add a reference, or raise the limit (max_data_bytes)"
+        )
+        self.size_bytes = size_bytes
+        self.limit_bytes = limit_bytes
+
+
+class InvalidUrl(TickbirdError, ValueError):
+    """A Redis URL cannot be understood."""
+
+
+class RedisUnavailable(TickbirdError):
+    """No server answers under the URL, or it refuses us."""
+
+
+class UnsupportedServer(RedisUnavailable):
+    """The server answers, and jobs would not be safe on it."""
+
+
+class QueueFull(TickbirdError):
+    """Redis is at its memory limit: the add was refused and nothing was stored."""
+
+
+class OutcomeUnknown(TickbirdError):
+    """A writing call was sent, and no reply says whether it took effect.
+
+    `retry()` sends the very same call again: within 24 hours the server answers
+    what happened the first time, so that nothing is done twice.
+    """
+
+    def __init__(self, message: str, resend: Callable[[], Awaitable[object]]) -> None:
+        super().__init__(message)
+        self._resend = resend
+
+    async def retry(self) -> object:
+        """Send the call again and return what it returns, exactly once in effect."""
+        return await self._resend()
+
+
+class LockLost(TickbirdError):
+    """Another worker may own the job now; this attempt must not write its outcome."""
+
+
+class UnknownTask(TickbirdError):
+    """A job names a task that this worker's app does not define."""
+
+
+class UndecodableData(TickbirdError):
+    """A job's data is not JSON, or does not fit its task's parameters."""
+
+
+class DoNotRetry(Exception):
+    """Fail the job for good, whatever attempts remain: it becomes a dead letter."""
+
+
+class RetryLater(Exception):
+    """Run the job again after `delay` (a duration); the attempt counts as made."""
+
+    def __init__(self, delay: str | float, reason: str = "") -> None:
+        super().__init__(reason or f"asked to run again in {delay}")
+        self.delay = delay

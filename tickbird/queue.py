@@ -1,0 +1,218 @@
+"""The client side of a queue: everything a producer or an operator does to it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from redis.exceptions import RedisError
+
+from tickbird.errors import InvalidOption
+from tickbird.handle import JobHandle
+from tickbird.inspector import Inspector
+from tickbird.job import JobState, QueueRef
+from tickbird.options import (
+    LAST_DUE_MS,
+    JobOptions,
+    parse_options,
+    require_prefix,
+    require_queue_name,
+)
+from tickbird.storage import scripts
+from tickbird.storage.connection import Connection, NotNow, NotSent, ReplyLost, unavailable
+from tickbird.storage.keys import QUEUES, QueueKeys
+from tickbird.storage.lanes import Lanes
+from tickbird.storage.wire import (
+    HARD_MAX_DATA_BYTES,
+    MAX_DATA_BYTES,
+    encode_data,
+    encode_name,
+    encode_options,
+    packed,
+    raw_bytes,
+    state_suffix,
+    text,
+)
+
+logger = logging.getLogger(__name__)
+
+NewJob = tuple[str, Any] | tuple[str, Any, Mapping[str, Any]]
+"""A job for add_many: name, data and, where there are any, options."""
+
+_JOBS_PER_CALL = 500
+_BYTES_PER_CALL = 1024 * 1024
+_REPLAYS_PER_CALL = 500
+_RESUME_PER_CALL = 10_000
+
+
+class Queue:
+    """A named line of jobs on Redis, in BullMQ's layout.
+
+    `redis` is a URL (redis://, rediss://, unix://), or the Connection of an app; without it
+    TICKBIRD_REDIS_URL counts, then the local server. The queue's keys begin with
+    `<prefix>:<name>:`, as Node has it. `max_data_bytes` bounds the JSON of one job (at most
+    8 MB); `deadline_s` bounds how long a call is repeated while Redis does not answer.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        redis: str | Connection | None = None,
+        prefix: str = "bull",
+        max_data_bytes: int = MAX_DATA_BYTES,
+        deadline_s: float = 10.0,
+    ) -> None:
+        require_queue_name(name)
+        require_prefix(prefix)
+        if not 1 <= max_data_bytes <= HARD_MAX_DATA_BYTES:
+            raise InvalidOption(
+                f"max_data_bytes must be between 1 and {HARD_MAX_DATA_BYTES:,}, not {max_data_bytes!r}"
+            )
+        self.ref = QueueRef(name, prefix)
+        self._keys = QueueKeys(self.ref)
+        self._owns_connection = not isinstance(redis, Connection)
+        self._connection = redis if isinstance(redis, Connection) else Connection(redis)
+        self._inspector = Inspector(self._connection)
+        self._lanes = Lanes(self._connection, self.ref)
+        self._max_data_bytes = max_data_bytes
+        self._deadline_s = deadline_s
+        self._is_registered = False
+
+    def __repr__(self) -> str:
+        return f"Queue({self.ref.label!r}, redis={self._connection!r})"
+
+    @property
+    def name(self) -> str:
+        """The queue's name, without its prefix."""
+        return self.ref.name
+
+    async def add(self, name: str, data: Any = msgspec.UNSET, **options: Any) -> JobHandle[Any]:
+        """Add one job and return once Redis has it.
+
+        `data` is anything JSON can say; left out, the job carries `{}`. Options: JobOptions.
+        Everything is checked before anything is stored (InvalidOption, DataTooLarge). With
+        Redis at its memory limit QueueFull is raised at once. Without an answer for
+        `deadline_s`: RedisUnavailable if the job cannot have been added, else OutcomeUnknown.
+        """
+        (handle,) = await self.add_many([(name, data, options)])
+        return handle
+
+    async def add_many(self, jobs: Sequence[NewJob]) -> list[JobHandle[Any]]:
+        """Add jobs in order, up to 500 (or 1 MB) per round trip; handles in the same order.
+
+        All are checked before the first is stored. A call is stored whole or not at all; when a
+        later one fails, the jobs of earlier ones are in the queue.
+        """
+        encoded = [self._encode(*job) for job in jobs]
+        handles: list[JobHandle[Any]] = []
+        for chunk in _chunks(encoded):
+            reply = await self._lanes.call(
+                "add_jobs", msgspec.msgpack.encode(chunk), deadline_s=self._deadline_s
+            )
+            handles += [
+                JobHandle(text(job_id), self.ref, created=added == 1, inspector=self._inspector)
+                for job_id, added in reply
+            ]
+        await self._register()
+        return handles
+
+    async def pause(self) -> None:
+        """Stop starting jobs, for all workers of all clients; running ones go on, adds too."""
+        await self._run("pause_queue")
+
+    async def resume(self) -> None:
+        """Start jobs again."""
+        more = True
+        while more:
+            _, more = await self._run("resume_queue", _RESUME_PER_CALL)
+
+    async def replay(
+        self, job_ids: Sequence[str], *, state: JobState = JobState.FAILED
+    ) -> list[bool]:
+        """Put finished jobs back into the queue as new; at most 500 a call.
+
+        Attempts and stalls start again from nothing, stack traces stay as history. Per id:
+        True when it is back in the queue, False when it was not in `state` (replayed before,
+        removed): replaying twice makes one replay.
+        """
+        if state not in (JobState.FAILED, JobState.COMPLETED):
+            raise InvalidOption(f"only failed or completed jobs can be replayed, not {state}")
+        if len(job_ids) > _REPLAYS_PER_CALL:
+            raise InvalidOption(f"at most {_REPLAYS_PER_CALL} jobs a call, not {len(job_ids)}")
+        if not job_ids:
+            return []
+        reply = await self._lanes.call(
+            "replay_jobs",
+            state_suffix(state),
+            msgspec.msgpack.encode([packed(raw_bytes(job_id)) for job_id in job_ids]),
+            deadline_s=self._deadline_s,
+        )
+        return [was_replayed == 1 for was_replayed in reply]
+
+    async def aclose(self) -> None:
+        """Close the queue's connections, unless they are an app's."""
+        if self._owns_connection:
+            await self._connection.aclose()
+
+    def _encode(
+        self, name: str, data: Any = msgspec.UNSET, options: Mapping[str, Any] | None = None
+    ) -> list[Any]:
+        parsed = parse_options(options or {})
+        _require_reachable(parsed)
+        return [
+            parsed.job_id or "",
+            packed(encode_name(name)),
+            packed(b"{}" if data is msgspec.UNSET else encode_data(data, self._max_data_bytes)),
+            packed(encode_options(parsed)),
+            parsed.delay_ms,
+            parsed.priority,
+            parsed.lifo,
+            parsed.timestamp_ms or 0,
+        ]
+
+    async def _run(self, script: str, *args: Any) -> Any:
+        """Run a script that is the same when run twice."""
+        try:
+            return await scripts.run(
+                self._connection.call, script, self._keys.of("meta"), self._keys.prefix, *args
+            )
+        except (NotSent, ReplyLost, NotNow) as error:
+            raise unavailable(self._connection.url, error) from error
+
+    async def _register(self) -> None:
+        """Make the queue known to dashboards at once; they would find it by a scan later."""
+        if self._is_registered:
+            return
+        try:
+            await self._connection.reader.sadd(QUEUES, self._keys.prefix[:-1])
+            self._is_registered = True
+        except (RedisError, OSError) as error:  # the jobs are in; the next add tries again
+            logger.debug("registration_failed queue=%s error=%s", self.ref.label, error)
+
+
+def _require_reachable(options: JobOptions) -> None:
+    from tickbird.clock import SystemClock  # noqa: PLC0415 - only a sanity bound needs our clock
+
+    created_ms = options.timestamp_ms or SystemClock().now_ms()
+    if options.delay_ms and created_ms + options.delay_ms >= LAST_DUE_MS:
+        raise InvalidOption("delay ends after September 2039, which the layout cannot hold")
+
+
+def _chunks(jobs: list[list[Any]]) -> list[list[list[Any]]]:
+    chunks: list[list[list[Any]]] = []
+    size_bytes = 0
+    for job in jobs:
+        job_bytes = len(memoryview(job[2]))
+        if (
+            not chunks
+            or len(chunks[-1]) >= _JOBS_PER_CALL
+            or size_bytes + job_bytes > _BYTES_PER_CALL
+        ):
+            chunks.append([])
+            size_bytes = 0
+        chunks[-1].append(job)
+        size_bytes += job_bytes
+    return chunks

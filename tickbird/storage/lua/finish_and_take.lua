@@ -1,0 +1,83 @@
+#!lua flags=allow-oom
+-- End attempts and take the next jobs, as many as there are slots.
+--
+-- KEYS   1 meta (for routing; the others are built from the prefix)
+-- ARGV   1 prefix of the queue's keys   2 memo key of the lane   3 sequence number
+--        4 msgpack: attempts that ended, each a map { id, token, outcome = completed | failed |
+--          retried | handed_back, text, stacktrace, delay_ms, keep_count (-1 = all, 0 = delete),
+--          keep_age_s, keep_limit, name, wait_bucket (-1 = unknown), wait_ms, run_bucket, run_ms,
+--          attempts, reason, lifo, started }
+--        5 slots to fill   6 token for the jobs taken   7 lock_ms   8 worker name or ""
+--        9 1 = this process may take a suspect   10 now_ms, tests only
+-- Reply  { per ended attempt: 0 done, 1 lock lost, 2 not active, 3 vanished, or the text of an
+--          error; { id, hash as flat list } per job taken; now_ms; ms until a rate limit ends;
+--          ms of the next due job or 0 }
+-- Events as each outcome has them; "active" per job taken; "drained" when nothing is left
+-- @include lib/clock
+-- @include lib/lane
+-- @include lib/finish
+-- @include lib/take
+local q = open_queue(ARGV[1])
+local memo_key, seq, token = ARGV[2], tonumber(ARGV[3]), ARGV[6]
+local now_ms = clock_now(ARGV[10])
+local answered = recall(memo_key, seq)
+if answered then
+  -- Sent again: the same codes, and of the jobs taken then those that are still the caller's.
+  local taken = {}
+  for _, id in ipairs(answered[2]) do
+    local job = q.job(id)
+    if redis.call("GET", job .. ":lock") == token then
+      taken[#taken + 1] = { id, redis.call("HGETALL", job) }
+    end
+  end
+  return { answered[1], taken, now_ms, 0, 0, "" }
+end
+
+local meta = read_meta(q)
+local call = {
+  now_ms = now_ms, meta = meta, stats = open_stats(q), trims = {}, left = {},
+}
+local codes = {}
+for i, attempt in ipairs(cmsgpack.unpack(ARGV[4])) do
+  -- One corrupt key spoils one job, never the batch.
+  local ok, code = pcall(finish_attempt, q, call, attempt)
+  codes[i] = ok and code or tostring(type(code) == "table" and code.err or code)
+end
+for _, rule in pairs(call.trims) do
+  trim_finished(q, rule[1], rule[2], rule[3], rule[4], now_ms)
+end
+if #call.left > 0 then
+  redis.call("ZREM", q.own("locks"), unpack(call.left))
+  redis.call("SREM", q.stalled, unpack(call.left))
+end
+if call.delayed then mark_next_delay(q) end
+if call.pushed then mark_work(q) end
+
+local wanted = tonumber(ARGV[5])
+local taken, limited_ms, fault = {}, 0, ""
+if wanted > 0 then
+  local by = { token = token, lock_ms = tonumber(ARGV[7]), name = ARGV[8],
+    may_take_suspect = ARGV[9] == "1" }
+  local ok, found, wait_ms = pcall(take_jobs, q, meta, call.stats, wanted, by, now_ms)
+  if ok then
+    taken, limited_ms = found, wait_ms
+  else
+    -- A key of the wrong kind: what ended is settled all the same. Jobs popped before the fault
+    -- are brought back by their deadline.
+    fault = tostring(type(found) == "table" and found.err or found)
+  end
+end
+if #taken == 0 and #codes > 0 then
+  if redis.call("LLEN", q.wait) + redis.call("ZCARD", q.prioritized) > 0 then
+    mark_work_unless_held(q, meta)
+  elseif redis.call("LLEN", q.active) == 0 then
+    emit(q, "drained")
+  end
+end
+if #codes > 0 or #taken > 0 then trim_events(q, meta) end
+write_stats(call.stats)
+
+local ids = {}
+for i, job in ipairs(taken) do ids[i] = job[1] end
+remember(memo_key, seq, { codes, ids })
+return { codes, taken, now_ms, limited_ms, #taken == 0 and next_due_ms(q) or 0, fault }

@@ -1,0 +1,50 @@
+#!lua flags=allow-oom
+-- Put finished jobs back into their queue, as new: attempts, stalls and outcome are cleared, the
+-- stack traces stay as the history of earlier attempts.
+--
+-- KEYS   1 meta (for routing; the others are built from the prefix)
+-- ARGV   1 prefix of the queue's keys   2 memo key of the lane   3 sequence number
+--        4 set they are in: failed | completed   5 msgpack: ids   6 now_ms, tests only
+-- Reply  per id 1 = back in the queue, 0 = was not in that set (replayed already, or removed)
+-- Event  "waiting" prev=failed|completed, for each job
+-- @include lib/clock
+-- @include lib/lane
+-- @include lib/events
+-- @include lib/push
+-- @include lib/stats
+local q = open_queue(ARGV[1])
+local memo_key, seq, from = ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local answered = recall(memo_key, seq)
+if answered then return answered end
+
+local now_ms = clock_now(ARGV[6])
+local meta = read_meta(q)
+local stats = open_stats(q)
+local answer, replayed = {}, 0
+
+local function replay(id)
+  if redis.call("ZREM", q.prefix .. from, id) == 0 then return 0 end
+  local job = q.job(id)
+  if redis.call("EXISTS", job) == 0 then
+    count(stats, "vanished", 1)
+    return 0
+  end
+  redis.call("HDEL", job, "finishedOn", "processedOn", "failedReason", "returnvalue", "defa",
+    "stc", "atm", "ats")
+  redis.call("HINCRBY", job, "tb:gen", 1)
+  redis.call("HSET", job, "tb:rdy", now_ms)
+  push_by_priority(q, meta, id, priority_of(job), false)
+  emit(q, "waiting", "jobId", id, "prev", from)
+  replayed = replayed + 1
+  return 1
+end
+
+for i, id in ipairs(cmsgpack.unpack(ARGV[5])) do answer[i] = replay(id) end
+if replayed > 0 then
+  mark_work_unless_held(q, meta)
+  count(stats, "replayed:" .. from, replayed)
+end
+trim_events(q, meta)
+write_stats(stats)
+remember(memo_key, seq, answer)
+return answer
