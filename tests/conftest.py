@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from itertools import count
 from pathlib import Path
 
 import pytest
 import redis
 
-from tickbird import App, Queue
+from tickbird import App, Queue, Worker
 from tickbird.embedded import EmbeddedServer
 
 _numbers = count(1)
@@ -62,6 +63,8 @@ def _await_ping(socket: str, process: subprocess.Popen[bytes]) -> None:
         try:
             client.ping()
             break
+        except redis.AuthenticationError:
+            break  # it answers: that a password is wanted is the test's affair
         except (redis.ConnectionError, FileNotFoundError):
             assert process.poll() is None, "redis-server ended while starting"
             assert time.monotonic() < deadline_s, "redis-server does not answer"
@@ -76,8 +79,30 @@ def redis_url() -> Iterator[str]:
         with redis_server() as url:
             yield url
     else:
-        with EmbeddedServer() as url:
-            yield url
+        with EmbeddedServer() as server:
+            yield server.url
+
+
+async def eventually(check: Callable[[], Awaitable[object]], within_s: float = 20.0) -> object:
+    """Await `check` again and again until it gives something true; fails after `within_s`."""
+    deadline_s = time.monotonic() + within_s
+    while True:
+        found = await check()
+        if found:
+            return found
+        assert time.monotonic() < deadline_s, f"not within {within_s} s: {check}"
+        await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def running(worker: Worker) -> AsyncIterator[Worker]:
+    """The worker at work for the length of the block, in this process."""
+    task = asyncio.create_task(worker.run(handle_signals=False))
+    try:
+        yield worker
+    finally:
+        worker.stop()
+        await task
 
 
 @pytest.fixture

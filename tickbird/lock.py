@@ -28,8 +28,9 @@ from tickbird.storage.wire import packed
 logger = logging.getLogger(__name__)
 
 _PAIRS_PER_CALL = 500
-_MARGIN = 0.15
-"""Share of the lock that must be left when a handler is told to stop for lack of an answer."""
+_MARGIN = 0.25
+"""Share of the lock that is left when a lock counts as lost for lack of an answer. The next look
+is at most two tenths away (one unanswered call, one pause), so handlers stop in time."""
 
 
 @dataclass(slots=True)
@@ -97,7 +98,7 @@ class LockKeeper:
 
     def start(self) -> None:
         """Start renewing."""
-        self._client = self._connection.thread_client()
+        self._client = self._connection.thread_client(timeout_s=self._lock_ms / 10_000)
         self._thread = threading.Thread(target=self._run, name="tickbird-locks", daemon=True)
         self._thread.start()
 

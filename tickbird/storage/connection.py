@@ -139,7 +139,8 @@ class Connection:
                 connection_pool=aioredis.BlockingConnectionPool(
                     max_connections=16,
                     timeout=_SOCKET_TIMEOUT_S,
-                    health_check_interval=15,
+                    # No health checks: without a password, the one redis-py 8.1 makes while it
+                    # connects begins to connect again, without end. Retries heal stale ones.
                     retry=AsyncRetry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 3),
                     **self._options,
                 )
@@ -161,7 +162,7 @@ class Connection:
             )
         )
 
-    def thread_client(self) -> Any:
+    def thread_client(self, *, timeout_s: float) -> Any:
         """A blocking client for a thread that shares nothing with the event loop."""
         parse_url: Any = redis.connection.parse_url
         options = dict(parse_url(self.url))
@@ -169,7 +170,7 @@ class Connection:
             connection_pool=redis.ConnectionPool(
                 max_connections=2,
                 retry=redis.retry.Retry(NoBackoff(), 0),
-                **{**options, "socket_timeout": 2.0, "socket_connect_timeout": 2.0},
+                **{**options, "socket_timeout": timeout_s, "socket_connect_timeout": timeout_s},
             )
         )
 
@@ -186,11 +187,24 @@ class Connection:
 
 def _connect_failure(url: str, error: Exception) -> Exception:
     """What a failed connection means: credentials never heal by waiting, the rest may."""
-    if isinstance(error, AuthenticationError | AuthorizationError | NoPermissionError):
+    if _refuses_credentials(error):
         return unavailable(url, error)
     not_sent = NotSent(str(error))
     not_sent.__cause__ = error
     return not_sent
+
+
+def _refuses_credentials(error: BaseException | None) -> bool:
+    """Whether user or password is what is wrong; redis-py hides it under a ConnectionError."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, AuthenticationError | AuthorizationError):
+            return True
+        if any(word in str(error) for word in ("WRONGPASS", "NOAUTH", "already authenticated")):
+            return True
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _refusal(error: ResponseError) -> Exception:
@@ -215,7 +229,7 @@ def unavailable(url: str, error: BaseException) -> TickbirdError:
     if isinstance(error, TickbirdError):
         return error
     where = shown_url(url)
-    if isinstance(error, AuthenticationError | AuthorizationError):
+    if _refuses_credentials(error):
         return RedisUnavailable(
             f"Redis at {where} refuses the user or password ({error}); "
             "put the right ones into the URL: redis://user:password@host:6379/0"

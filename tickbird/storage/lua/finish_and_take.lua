@@ -67,10 +67,10 @@ if wanted > 0 then
     fault = tostring(type(found) == "table" and found.err or found)
   end
 end
-if #taken == 0 and #codes > 0 then
+if #taken == 0 and #codes > 0 and fault == "" then
   if redis.call("LLEN", q.wait) + redis.call("ZCARD", q.prioritized) > 0 then
     mark_work_unless_held(q, meta)
-  elseif redis.call("LLEN", q.active) == 0 then
+  elseif call.finished and redis.call("LLEN", q.active) == 0 then
     emit(q, "drained")
   end
 end

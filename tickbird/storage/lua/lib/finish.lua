@@ -38,6 +38,7 @@ end
 -- Put a finished job into `set`, or delete it; the rule's other victims go at the end of a run of
 -- jobs with the same rule.
 local function keep_or_delete(q, call, set, a)
+  call.finished = true
   if a.keep_count == 0 then
     delete_jobs(q, { a.id })
     return

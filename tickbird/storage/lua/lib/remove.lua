@@ -19,16 +19,16 @@ local function delete_jobs(q, ids)
 end
 
 -- Apply a keep rule to a set of finished jobs: at most `limit` too old ones (newest of them
--- first), then what is past the newest `count`; never more than 1,000 of each in a call.
-local function trim_finished(q, set, count, age_s, limit, now_ms)
+-- first), then what is past the newest `keep_count`; never more than 1,000 of each in a call.
+local function trim_finished(q, set, keep_count, age_s, limit, now_ms)
   local removed = {}
   if age_s > 0 then
     removed = redis.call("ZRANGE", set, now_ms - age_s * 1000, "-inf", "BYSCORE", "REV",
       "LIMIT", 0, math.min(limit > 0 and limit or 1000, 1000))
     if #removed > 0 then redis.call("ZREM", set, unpack(removed)) end
   end
-  if count > 0 then
-    local excess = redis.call("ZCARD", set) - count
+  if keep_count > 0 then
+    local excess = redis.call("ZCARD", set) - keep_count
     if excess > 0 then
       local oldest = redis.call("ZRANGE", set, 0, math.min(excess, 1000) - 1)
       redis.call("ZREM", set, unpack(oldest))
