@@ -38,14 +38,24 @@ class HandWorker:
         return QueueKeys(self.queue.ref)
 
     async def exchange(
-        self, ended: list[EndedAttempt], wanted: int, *, suspect: bool = True, now_ms: int | str = ""
+        self,
+        ended: list[EndedAttempt],
+        wanted: int,
+        *,
+        suspect: bool = True,
+        now_ms: int | str = "",
     ) -> tuple[list[Any], list[TakenJob]]:
         self.lane.begin()
         self.token = f"tb:{self.id}:{self.lane.number}:{self.lane.seq}".encode()
         return await self.send_again(ended, wanted, suspect=suspect, now_ms=now_ms)
 
     async def send_again(
-        self, ended: list[EndedAttempt], wanted: int, *, suspect: bool = True, now_ms: int | str = ""
+        self,
+        ended: list[EndedAttempt],
+        wanted: int,
+        *,
+        suspect: bool = True,
+        now_ms: int | str = "",
     ) -> tuple[list[Any], list[TakenJob]]:
         self.reply = await self.lane.send(
             "finish_and_take", msgspec.msgpack.encode(ended), wanted, self.token, self.lock_ms,

@@ -115,9 +115,20 @@ class Attempt:
         return self._end(result, error, run_ms)
 
     def lose_lock(self, reason: str) -> None:
-        """Stop the handler: its outcome counts no more. A thread cannot be stopped, only ignored."""
+        """Stop the handler: its outcome counts no more. A thread cannot be stopped, only ignored.
+
+        Once the handler is done there is nothing to stop: a renewal that crossed the finish on
+        the wire finds no lock either, and the finish itself is refused if it must be.
+        """
+        if self.call is not None and self.call.done():
+            return
         self.is_lock_lost = True
-        logger.warning("lock_lost job_id=%r name=%r reason=%s", self.job.id, self.job.name, reason)
+        logger.warning(
+            "lock_lost job_id=%s name=%s reason=%s",
+            self.job.id.decode(errors="replace"),
+            self.job.name,
+            reason,
+        )
         if self.call is not None:
             self.call.cancel(LockLost(reason))
 

@@ -156,7 +156,10 @@ class FetchLoop:
             self._keeper.release(job.id, job.token)
             if code != 0:
                 logger.warning(
-                    "outcome_refused queue=%s job_id=%r code=%r", self.queue.label, job.id, code
+                    "outcome_refused queue=%s job_id=%s code=%r",
+                    self.queue.label,
+                    job.id.decode(errors="replace"),
+                    code,
                 )
         jobs = [taken_job(job_id, fields, token, now_ms) for job_id, fields in taken]
         for job in jobs:

@@ -21,7 +21,13 @@ async def test_an_added_job_waits_and_carries_its_data(queue: Queue) -> None:
 
 async def test_jobs_without_priority_run_in_order_and_before_priorities(queue: Queue) -> None:
     await queue.add_many(
-        [("x", 1, {"priority": 5}), ("x", 2), ("x", 3, {"priority": 1}), ("x", 4), ("x", 5, {"lifo": True})]
+        [
+            ("x", 1, {"priority": 5}),
+            ("x", 2),
+            ("x", 3, {"priority": 1}),
+            ("x", 4),
+            ("x", 5, {"lifo": True}),
+        ]
     )
 
     jobs = await HandWorker(queue).take(10)

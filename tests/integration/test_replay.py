@@ -22,7 +22,12 @@ async def test_a_replayed_job_runs_again_as_new(queue: Queue) -> None:
 
     job = await queue._inspector.get_job(queue.ref, job_id)
     assert job is not None
-    assert (job.state, job.attempts_made, job.attempts_started, job.error) == (JobState.WAITING, 0, 0, None)
+    assert (job.state, job.attempts_made, job.attempts_started, job.error) == (
+        JobState.WAITING,
+        0,
+        0,
+        None,
+    )
     assert (job.replays, job.stacktraces) == (1, ("boom",))
 
 

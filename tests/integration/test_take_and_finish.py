@@ -23,7 +23,11 @@ async def test_a_finished_job_is_completed_with_its_result(queue: Queue) -> None
     found = await handle.job()
     assert code == 0
     assert found is not None
-    assert (found.state, found.result, found.attempts_made) == (JobState.COMPLETED, '{"ok":true}', 1)
+    assert (found.state, found.result, found.attempts_made) == (
+        JobState.COMPLETED,
+        '{"ok":true}',
+        1,
+    )
 
 
 async def test_one_call_ends_jobs_and_takes_the_next(queue: Queue) -> None:
@@ -204,7 +208,9 @@ async def test_an_id_without_a_job_is_dropped_and_counted(queue: Queue) -> None:
     assert sample.counts[JobState.ACTIVE] == 1
 
 
-async def test_a_key_of_the_wrong_kind_spoils_neither_the_batch_nor_the_worker(queue: Queue) -> None:
+async def test_a_key_of_the_wrong_kind_spoils_neither_the_batch_nor_the_worker(
+    queue: Queue,
+) -> None:
     await queue.add_many([("x", 1), ("x", 2)])
     worker = HandWorker(queue)
     jobs = await worker.take(2)

@@ -80,7 +80,12 @@ async def test_a_failing_task_is_tried_as_often_as_allowed(app: App) -> None:
     async with running(Worker(app)):
         job = await finished(await fail.delay())
 
-    assert (len(runs), job.state, job.error, job.attempts_made) == (3, JobState.FAILED, "no luck", 3)
+    assert (len(runs), job.state, job.error, job.attempts_made) == (
+        3,
+        JobState.FAILED,
+        "no luck",
+        3,
+    )
     assert len(job.stacktraces) == 3
     assert "in fail" in job.stacktraces[0]
     assert "tickbird/attempt.py" not in job.stacktraces[0]
@@ -354,7 +359,9 @@ async def test_a_server_that_evicts_is_refused(prefix: str) -> None:
         ({"threads": 0}, "threads"),
     ],
 )
-async def test_a_wrong_worker_option_is_named(app: App, options: dict[str, object], named: str) -> None:
+async def test_a_wrong_worker_option_is_named(
+    app: App, options: dict[str, object], named: str
+) -> None:
     with pytest.raises(InvalidOption, match=named):
         Worker(app, **options)  # type: ignore[arg-type]
 
@@ -369,7 +376,9 @@ async def test_a_wrong_worker_option_is_named(app: App, options: dict[str, objec
         (["tests.faults.jobs:app", "--concurrency", "0"], "concurrency must be between"),
     ],
 )
-def test_what_a_user_got_wrong_is_one_sentence_and_exit_code_2(arguments: list[str], said: str) -> None:
+def test_what_a_user_got_wrong_is_one_sentence_and_exit_code_2(
+    arguments: list[str], said: str
+) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tickbird.cli", "worker", *arguments],
         capture_output=True, text=True, timeout=30, check=False,

@@ -34,7 +34,22 @@ def test_an_option_out_of_range_is_named(options: dict[str, Any], named: str) ->
 
 @pytest.mark.parametrize(
     "job_id",
-    ["", "12", "-3", "0", "a:b", "a b", "a{b}", "a\n", "ü", "x" * 129, "wait", "active", "delayed", "id"],
+    [
+        "",
+        "12",
+        "-3",
+        "0",
+        "a:b",
+        "a b",
+        "a{b}",
+        "a\n",
+        "ü",
+        "x" * 129,
+        "wait",
+        "active",
+        "delayed",
+        "id",
+    ],
 )
 def test_an_id_that_breaks_a_peer_is_refused(job_id: str) -> None:
     with pytest.raises(InvalidOption, match="job_id"):

@@ -1,0 +1,1 @@
+"""The demo: the shop of an online store, whose slow work is done by Tickbird. `make demo` runs it."""
