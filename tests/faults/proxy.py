@@ -18,10 +18,19 @@ class LossyProxy:
         self._target = target
         self._rand = random.Random(seed)
         self.loss = 0.0
-        self.silent = False
+        self._may_speak = asyncio.Event()
+        self._may_speak.set()
         self.dropped = 0
         self.url = ""
         self._lines: set[asyncio.Task[None]] = set()
+
+    def fall_silent(self) -> None:
+        """Hold back every reply, without cutting the lines."""
+        self._may_speak.clear()
+
+    def speak(self) -> None:
+        """Let replies through again, the held ones first."""
+        self._may_speak.set()
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         line = asyncio.create_task(self._serve(reader, writer))
@@ -43,8 +52,7 @@ class LossyProxy:
         try:
             # A client that went away in between lost nothing it still waits for.
             while chunk := await up_reader.read(1 << 20):
-                while self.silent:
-                    await asyncio.sleep(0.01)
+                await self._may_speak.wait()
                 if self._rand.random() < self.loss:
                     self.dropped += 1
                     break

@@ -95,10 +95,10 @@ async def test_a_silent_server_ends_handlers_before_their_lock(redis_url: str, p
         await direct.add("work", {})
         async with running(Worker(app, queues=["mail"], lock_ms=1_000, grace="0s")):
             await asyncio.wait_for(started.wait(), 10)
-            proxy.silent = True
+            proxy.fall_silent()
             await asyncio.wait_for(cancelled.wait(), 10)
             lock_left_ms = await direct._connection.reader.pttl(f"{prefix}:mail:1:lock")
-            proxy.silent = False
+            proxy.speak()
 
         assert lock_left_ms > 0
         await direct.aclose()

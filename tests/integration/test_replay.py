@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from tickbird import InvalidOption, JobState, Queue
 from tests.factories import HandWorker
+from tickbird import InvalidOption, JobState, Queue
 
 
 async def fail_one(queue: Queue, **options: int) -> str:

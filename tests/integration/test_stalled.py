@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.factories import HandWorker, expire_lock
 from tickbird import JobState, Queue
 from tickbird.attempt import STALLED_TOO_OFTEN
 from tickbird.maintenance import Maintenance
-from tests.factories import HandWorker, expire_lock
 
 
 def care_of(queue: Queue, **how: int) -> Maintenance:

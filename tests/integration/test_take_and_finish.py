@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from tickbird import JobState, Outcome, Queue
 from tests.factories import HandWorker, ended
+from tickbird import JobState, Outcome, Queue
 
 
 async def counts(queue: Queue) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http
 import os
 import re
 import subprocess
@@ -78,8 +79,8 @@ def test_the_installed_dashboard_serves_pages_and_static_files(
         [sys.executable, "-m", "tickbird.cli", "dashboard", "--port", "0", "--redis-url", redis_url],
         cwd=tmp_path, env=installed, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
+    assert process.stdout is not None
     try:
-        assert process.stdout is not None
         address = next(
             found[0] for line in process.stdout if (found := re.search(r"http://\S+", line))
         )
@@ -91,18 +92,20 @@ def test_the_installed_dashboard_serves_pages_and_static_files(
     finally:
         process.terminate()
         assert process.wait(timeout=15) == 0
+        process.stdout.close()
 
 
 def _get_when_ready(url: str) -> str:
     """The page; 503 says that the first sample is not there yet."""
     deadline_s = time.monotonic() + 20
-    while True:
+    while time.monotonic() < deadline_s:
         try:
             return _get(url)
         except urllib.error.HTTPError as error:
-            assert error.code == 503
-            assert time.monotonic() < deadline_s
-            time.sleep(0.05)
+            if error.code != http.HTTPStatus.SERVICE_UNAVAILABLE:
+                raise
+        time.sleep(0.05)
+    raise TimeoutError(url)
 
 
 def _get(url: str) -> str:

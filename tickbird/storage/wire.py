@@ -53,9 +53,7 @@ def raw_bytes(value: str) -> bytes:
 
 
 def packed(value: bytes) -> msgspec.Raw:
-    """Bytes as a msgpack string: the scripts' decoder knows no binary type, and strings there
-    may hold any bytes.
-    """
+    """Bytes as a msgpack string: the scripts' decoder knows no binary type, and any bytes do."""
     return msgspec.Raw(b"\xdb" + len(value).to_bytes(4, "big") + value)
 
 
