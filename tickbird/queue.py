@@ -1,4 +1,4 @@
-"""The client side of a queue: everything a producer or an operator does to it."""
+"""The client side of a queue: adding jobs. What an operator does is in operations.py."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 import msgspec
 from redis.exceptions import RedisError
 
+from tickbird.clock import SystemClock
 from tickbird.errors import InvalidOption
 from tickbird.handle import JobHandle
-from tickbird.inspector import Inspector
-from tickbird.job import JobState, QueueRef
+from tickbird.job import QueueRef
+from tickbird.operations import Operations
 from tickbird.options import (
     LAST_DUE_MS,
     JobOptions,
@@ -20,10 +21,8 @@ from tickbird.options import (
     require_prefix,
     require_queue_name,
 )
-from tickbird.storage import scripts
-from tickbird.storage.connection import Connection, NotNow, NotSent, ReplyLost, unavailable
-from tickbird.storage.keys import QUEUES, QueueKeys
-from tickbird.storage.lanes import Lanes
+from tickbird.storage.connection import Connection
+from tickbird.storage.keys import QUEUES
 from tickbird.storage.wire import (
     HARD_MAX_DATA_BYTES,
     MAX_DATA_BYTES,
@@ -31,8 +30,6 @@ from tickbird.storage.wire import (
     encode_name,
     encode_options,
     packed,
-    raw_bytes,
-    state_suffix,
     text,
 )
 
@@ -43,11 +40,9 @@ NewJob = tuple[str, Any] | tuple[str, Any, Mapping[str, Any]]
 
 _JOBS_PER_CALL = 500
 _BYTES_PER_CALL = 1024 * 1024
-_REPLAYS_PER_CALL = 500
-_RESUME_PER_CALL = 10_000
 
 
-class Queue:
+class Queue(Operations):
     """A named line of jobs on Redis, in BullMQ's layout.
 
     `redis` is a URL (redis://, rediss://, unix://), or the Connection of an app; without it
@@ -71,23 +66,12 @@ class Queue:
             raise InvalidOption(
                 f"max_data_bytes must be between 1 and {HARD_MAX_DATA_BYTES:,}, not {max_data_bytes!r}"
             )
-        self.ref = QueueRef(name, prefix)
-        self._keys = QueueKeys(self.ref)
-        self._owns_connection = not isinstance(redis, Connection)
-        self._connection = redis if isinstance(redis, Connection) else Connection(redis)
-        self._inspector = Inspector(self._connection)
-        self._lanes = Lanes(self._connection, self.ref)
+        owns_connection = not isinstance(redis, Connection)
+        connection = redis if isinstance(redis, Connection) else Connection(redis)
+        super().__init__(QueueRef(name, prefix), connection, deadline_s)
+        self._owns_connection = owns_connection
         self._max_data_bytes = max_data_bytes
-        self._deadline_s = deadline_s
         self._is_registered = False
-
-    def __repr__(self) -> str:
-        return f"Queue({self.ref.label!r}, redis={self._connection!r})"
-
-    @property
-    def name(self) -> str:
-        """The queue's name, without its prefix."""
-        return self.ref.name
 
     async def add(self, name: str, data: Any = msgspec.UNSET, **options: Any) -> JobHandle[Any]:
         """Add one job and return once Redis has it.
@@ -119,39 +103,6 @@ class Queue:
         await self._register()
         return handles
 
-    async def pause(self) -> None:
-        """Stop starting jobs, for all workers of all clients; running ones go on, adds too."""
-        await self._run("pause_queue")
-
-    async def resume(self) -> None:
-        """Start jobs again."""
-        more = True
-        while more:
-            _, more = await self._run("resume_queue", _RESUME_PER_CALL)
-
-    async def replay(
-        self, job_ids: Sequence[str], *, state: JobState = JobState.FAILED
-    ) -> list[bool]:
-        """Put finished jobs back into the queue as new; at most 500 a call.
-
-        Attempts and stalls start again from nothing, stack traces stay as history. Per id:
-        True when it is back in the queue, False when it was not in `state` (replayed before,
-        removed): replaying twice makes one replay.
-        """
-        if state not in (JobState.FAILED, JobState.COMPLETED):
-            raise InvalidOption(f"only failed or completed jobs can be replayed, not {state}")
-        if len(job_ids) > _REPLAYS_PER_CALL:
-            raise InvalidOption(f"at most {_REPLAYS_PER_CALL} jobs a call, not {len(job_ids)}")
-        if not job_ids:
-            return []
-        reply = await self._lanes.call(
-            "replay_jobs",
-            state_suffix(state),
-            msgspec.msgpack.encode([packed(raw_bytes(job_id)) for job_id in job_ids]),
-            deadline_s=self._deadline_s,
-        )
-        return [was_replayed == 1 for was_replayed in reply]
-
     async def aclose(self) -> None:
         """Close the queue's connections, unless they are an app's."""
         if self._owns_connection:
@@ -173,15 +124,6 @@ class Queue:
             parsed.timestamp_ms or 0,
         ]
 
-    async def _run(self, script: str, *args: Any) -> Any:
-        """Run a script that is the same when run twice."""
-        try:
-            return await scripts.run(
-                self._connection.call, script, self._keys.of("meta"), self._keys.prefix, *args
-            )
-        except (NotSent, ReplyLost, NotNow) as error:
-            raise unavailable(self._connection.url, error) from error
-
     async def _register(self) -> None:
         """Make the queue known to dashboards at once; they would find it by a scan later."""
         if self._is_registered:
@@ -194,8 +136,6 @@ class Queue:
 
 
 def _require_reachable(options: JobOptions) -> None:
-    from tickbird.clock import SystemClock  # noqa: PLC0415 - only a sanity bound needs our clock
-
     created_ms = options.timestamp_ms or SystemClock().now_ms()
     if options.delay_ms and created_ms + options.delay_ms >= LAST_DUE_MS:
         raise InvalidOption("delay ends after September 2039, which the layout cannot hold")
