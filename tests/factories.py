@@ -22,6 +22,7 @@ class HandWorker:
     lock_ms: int = 30_000
     id: str = "hand"
     name: str = ""
+    limits: dict[str, int] = field(default_factory=dict)
     lane: Lane = field(init=False)
     token: bytes = b""
     reply: list[Any] = field(default_factory=list)
@@ -58,8 +59,9 @@ class HandWorker:
         now_ms: int | str = "",
     ) -> tuple[list[Any], list[TakenJob]]:
         self.reply = await self.lane.send(
-            "finish_and_take", msgspec.msgpack.encode(ended), wanted, self.token, self.lock_ms,
-            self.name, int(suspect), now_ms, deadline_s=5,
+            "finish_and_take", msgspec.msgpack.encode(ended), wanted, self.token,
+            msgspec.msgpack.encode({"lock_ms": self.lock_ms, "name": self.name, **self.limits}),
+            int(suspect), now_ms, deadline_s=5,
         )  # fmt: skip
         codes, taken, at_ms, *_ = self.reply
         return codes, [taken_job(i, fields, self.token, at_ms) for i, fields in taken]

@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from tickbird.attempt import Attempt
 from tickbird.clock import Clock, SystemClock
 from tickbird.job import QueueRef
+from tickbird.limits import RateLimit
 from tickbird.lock import LockKeeper
 from tickbird.slots import Slots
 from tickbird.storage.connection import Connection
@@ -44,6 +45,21 @@ class FetchSettings:
     worker_id: str
     worker_name: str
     lock_ms: int
+    rate_limit: RateLimit | None = None
+    metrics_minutes: int = 0
+
+    @property
+    def message(self) -> bytes:
+        """What lib/take.lua wants to know of the worker."""
+        limit = self.rate_limit
+        return msgspec.msgpack.encode(
+            {
+                "lock_ms": self.lock_ms,
+                "name": self.worker_name,
+                "data_points": self.metrics_minutes,
+                **({} if limit is None else {"max": limit.max, "duration": limit.duration_ms}),
+            }
+        )
 
 
 class FetchLoop:
@@ -146,8 +162,7 @@ class FetchLoop:
             msgspec.msgpack.encode([attempt for _, attempt in ended]),
             wanted,
             token,
-            settings.lock_ms,
-            settings.worker_name,
+            settings.message,
             0 if self._suspects else 1,
             deadline_s=None,
         )

@@ -16,6 +16,7 @@ MAX_PRIORITY = 2_097_151
 LAST_DUE_MS = 2**53 // 4096
 """Due times are packed into a double beside 12 bits: September 2039 is the end of them."""
 
+MAX_DEDUP_KEY_BYTES = 512
 _JOB_ID = re.compile(r"[!-9;-z|~]{1,128}", re.ASCII)  # printable, no space : { }
 _INTEGER = re.compile(r"-?\d+", re.ASCII)
 _QUEUE_NAME = re.compile(r"[!-9;-~]{1,128}", re.ASCII)
@@ -66,6 +67,40 @@ class Keep:
         return 0 if self.age is None else parse_duration_ms(self.age, "keep age") // 1_000
 
 
+@dataclass(frozen=True, slots=True)
+class Dedup:
+    """At most one live job per key: what happens to a second add while the first one lives.
+
+    By default the second add finds the first job, until that has finished. With `ttl` for that
+    long instead, whatever becomes of the job. `extend`: each add starts the ttl anew. `replace`:
+    while the first job is delayed the new one takes its place (debounce: with ttl, extend and a
+    delay). `keep_last`: while it runs, the newest proposal is kept and becomes a job when it ends.
+    `reschedule`: while it is delayed it gets the new one's delay.
+    """
+
+    key: str
+    ttl: Duration | None = None
+    extend: bool = False
+    replace: bool = False
+    keep_last: bool = False
+    reschedule: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.key, str) or not 1 <= len(self.key.encode()) <= MAX_DEDUP_KEY_BYTES:
+            raise InvalidOption(
+                f"a dedup key must be a text of 1 to {MAX_DEDUP_KEY_BYTES} bytes, not {self.key!r}"
+            )
+        if self.ttl is not None and not parse_duration_ms(self.ttl, "dedup ttl"):
+            raise InvalidOption("dedup ttl must be longer than 0")
+        if self.extend and self.ttl is None:
+            raise InvalidOption("dedup extend needs a ttl to extend")
+
+    @property
+    def ttl_ms(self) -> int:
+        """The ttl in milliseconds, 0 = until the job has finished."""
+        return 0 if self.ttl is None else parse_duration_ms(self.ttl, "dedup ttl")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobOptions:
     """Options of one job. Durations are seconds, text with a unit, or timedeltas.
@@ -79,6 +114,9 @@ class JobOptions:
     keep_completed, keep_failed
                   how long the finished job stays: a Keep, a count, True (all) or
                   False (remove at once); None: the worker's rule
+    dedup         at most one live job per key: a Dedup, or the key alone
+    timeout       how long an attempt may run; None: the task's own, or no bound
+    keep_logs     log lines kept, newest; None: all (at most 1,000 from our workers)
     timestamp_ms  creation time to record, epoch milliseconds; None: now
     """
 
@@ -90,6 +128,9 @@ class JobOptions:
     lifo: bool = False
     keep_completed: Keep | int | bool | None = None
     keep_failed: Keep | int | bool | None = None
+    dedup: Dedup | None = None
+    timeout: Duration | None = None
+    keep_logs: int | None = None
     timestamp_ms: int | None = None
 
     def __post_init__(self) -> None:
@@ -103,6 +144,12 @@ class JobOptions:
             require_job_id(self.job_id)
         if self.timestamp_ms is not None:
             _require_int("timestamp_ms", self.timestamp_ms, 1, LAST_DUE_MS - 1)
+        if self.dedup is not None and not isinstance(self.dedup, Dedup):
+            raise InvalidOption(f"dedup must be a Dedup or a key, not {self.dedup!r}")
+        if self.timeout is not None and not parse_duration_ms(self.timeout, "timeout"):
+            raise InvalidOption("timeout must be longer than 0")
+        if self.keep_logs is not None:
+            _require_int("keep_logs", self.keep_logs, 0, 1_000_000)
         for option in ("keep_completed", "keep_failed"):
             keep = getattr(self, option)
             if isinstance(keep, int) and not isinstance(keep, bool):
@@ -112,6 +159,11 @@ class JobOptions:
     def delay_ms(self) -> int:
         """The delay in whole milliseconds."""
         return parse_duration_ms(self.delay, "delay")
+
+    @property
+    def timeout_ms(self) -> int | None:
+        """The timeout in whole milliseconds; None: no bound of the job's own."""
+        return None if self.timeout is None else parse_duration_ms(self.timeout, "timeout")
 
 
 _NAMES = tuple(field.name for field in fields(JobOptions))
@@ -124,6 +176,8 @@ def parse_options(given: Mapping[str, Any]) -> JobOptions:
             near = difflib.get_close_matches(name, _NAMES, n=1)
             hint = f", did you mean {near[0]!r}?" if near else f"; known: {', '.join(_NAMES)}"
             raise InvalidOption(f"unknown option {name!r}{hint}")
+    if isinstance(given.get("dedup"), str):
+        given = {**given, "dedup": Dedup(given["dedup"])}
     return JobOptions(**given)
 
 

@@ -26,10 +26,10 @@ from tickbird.storage.keys import QUEUES
 from tickbird.storage.wire import (
     HARD_MAX_DATA_BYTES,
     MAX_DATA_BYTES,
+    NewJobMessage,
     encode_data,
     encode_name,
-    encode_options,
-    packed,
+    new_job,
     text,
 )
 
@@ -110,19 +110,14 @@ class Queue(Operations):
 
     def _encode(
         self, name: str, data: Any = msgspec.UNSET, options: Mapping[str, Any] | None = None
-    ) -> list[Any]:
+    ) -> NewJobMessage:
         parsed = parse_options(options or {})
         _require_reachable(parsed)
-        return [
-            parsed.job_id or "",
-            packed(encode_name(name)),
-            packed(b"{}" if data is msgspec.UNSET else encode_data(data, self._max_data_bytes)),
-            packed(encode_options(parsed)),
-            parsed.delay_ms,
-            parsed.priority,
-            parsed.lifo,
-            parsed.timestamp_ms or 0,
-        ]
+        return new_job(
+            parsed,
+            encode_name(name),
+            b"{}" if data is msgspec.UNSET else encode_data(data, self._max_data_bytes),
+        )
 
     async def _register(self) -> None:
         """Make the queue known to dashboards at once; they would find it by a scan later."""
@@ -141,11 +136,11 @@ def _require_reachable(options: JobOptions) -> None:
         raise InvalidOption("delay ends after September 2039, which the layout cannot hold")
 
 
-def _chunks(jobs: list[list[Any]]) -> list[list[list[Any]]]:
-    chunks: list[list[list[Any]]] = []
+def _chunks(jobs: list[NewJobMessage]) -> list[list[NewJobMessage]]:
+    chunks: list[list[NewJobMessage]] = []
     size_bytes = 0
     for job in jobs:
-        job_bytes = len(memoryview(job[2]))
+        job_bytes = len(memoryview(job.data))
         if (
             not chunks
             or len(chunks[-1]) >= _JOBS_PER_CALL

@@ -7,8 +7,13 @@ import pytest
 
 from tests.conftest import redis_server
 from tests.factories import HandWorker
-from tickbird import InvalidOption, JobState, Queue, QueueFull, RedisUnavailable
+from tickbird import InvalidOption, JobOptions, JobState, Queue, QueueFull, RedisUnavailable
 from tickbird.errors import InvalidUrl
+from tickbird.storage.wire import NewJobMessage, new_job
+
+
+def message() -> NewJobMessage:
+    return new_job(JobOptions(), b"x", b"{}")
 
 
 async def test_an_added_job_waits_and_carries_its_data(queue: Queue) -> None:
@@ -93,7 +98,7 @@ async def test_a_refused_job_stores_nothing(queue: Queue, bad: Any) -> None:
 
 async def test_a_call_sent_again_adds_nothing_twice(queue: Queue) -> None:
     worker = HandWorker(queue)
-    job = ["", "x", "{}", '{"attempts":0}', 0, 0, False, 0]
+    job = message()
     worker.lane.begin()
 
     first = await worker.lane.send("add_jobs", msgspec.msgpack.encode([job]), deadline_s=5)
@@ -108,7 +113,7 @@ async def test_a_call_sent_again_adds_nothing_twice(queue: Queue) -> None:
 
 async def test_a_late_copy_of_an_older_call_is_refused(queue: Queue) -> None:
     worker = HandWorker(queue)
-    job = msgspec.msgpack.encode([["", "x", "{}", '{"attempts":0}', 0, 0, False, 0]])
+    job = msgspec.msgpack.encode([message()])
     for _ in range(2):
         worker.lane.begin()
         await worker.lane.send("add_jobs", job, deadline_s=5)

@@ -39,7 +39,7 @@ def test_the_assembled_script_is_clean(name: str, tmp_path: Path) -> None:
     script.write_text(scripts.source(name).replace("#!lua", "--", 1))
 
     done = subprocess.run(
-        [program, "--std", "lua51", "--read-globals", "KEYS", "ARGV", "cmsgpack", "redis",
+        [program, "--std", "lua51", "--read-globals", "KEYS", "ARGV", "cjson", "cmsgpack", "redis",
          "--no-max-line-length", "--ignore", "211/[a-z_]+", "--codes", "--no-color", str(script)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip

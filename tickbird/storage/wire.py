@@ -15,7 +15,7 @@ import msgspec
 
 from tickbird.errors import DataTooLarge, InvalidOption
 from tickbird.job import Job, JobState, JobSummary, QueueRef
-from tickbird.options import JobOptions, Keep
+from tickbird.options import Dedup, JobOptions, Keep
 from tickbird.retry import Backoff
 
 MAX_DATA_BYTES = 256 * 1024
@@ -116,30 +116,94 @@ def _depth(raw: bytes) -> int:
     return deepest
 
 
-def encode_options(options: JobOptions) -> bytes:
-    """Options as stored, with BullMQ's names; `tb` marks the job as added by Tickbird."""
-    stored: dict[str, Any] = {"attempts": options.attempts or 0}
-    if options.delay_ms:
-        stored["delay"] = options.delay_ms
-    if options.priority:
-        stored["priority"] = options.priority
-    if options.lifo:
-        stored["lifo"] = True
-    if options.job_id is not None:
-        stored["jobId"] = options.job_id
-    if options.timestamp_ms is not None:
-        stored["timestamp"] = options.timestamp_ms
-    if options.backoff is not None:
-        stored["backoff"] = _stored_backoff(options.backoff)
-    if options.keep_completed is not None:
-        stored["removeOnComplete"] = _stored_keep(options.keep_completed)
-    if options.keep_failed is not None:
-        stored["removeOnFail"] = _stored_keep(options.keep_failed)
-    stored["tb"] = 1
-    return msgspec.json.encode(stored)
+def encode_options(options: JobOptions, **more: Any) -> bytes:
+    """Options as stored, with BullMQ's names; `tb` marks the job as added by Tickbird.
+
+    `more` are stored as they are: a flow's parent and flag, a schedule's marks.
+    """
+    stored: dict[str, Any] = {
+        "delay": options.delay_ms or None,
+        "priority": options.priority or None,
+        "lifo": options.lifo or None,
+        "jobId": options.job_id,
+        "timestamp": options.timestamp_ms,
+        "backoff": _stored_backoff(options.backoff),
+        "removeOnComplete": _stored_keep(options.keep_completed),
+        "removeOnFail": _stored_keep(options.keep_failed),
+        "de": _stored_dedup(options.dedup),
+        "kl": options.keep_logs,
+        "tb": {"timeout": options.timeout_ms} if options.timeout_ms else 1,
+        **more,
+    }
+    given = {name: value for name, value in stored.items() if value is not None}
+    return msgspec.json.encode({"attempts": options.attempts or 0, **given})
 
 
-def _stored_backoff(backoff: Any) -> dict[str, Any]:
+class NewJobMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One job to add, field for field what lib/add.lua takes; what does not apply is left out."""
+
+    id: str
+    name: msgspec.Raw
+    data: msgspec.Raw
+    opts: msgspec.Raw
+    delay_ms: int
+    priority: int
+    lifo: bool
+    timestamp_ms: int
+    prefix: str | None = None
+    parent_key: str | None = None
+    parent: msgspec.Raw | None = None
+    dedup: dict[str, Any] | None = None
+    has_children: bool = False
+
+
+def new_job(options: JobOptions, name: bytes, data: bytes, **relations: Any) -> NewJobMessage:
+    """The message that adds a job with these options; `relations` are the fields of a flow."""
+    return NewJobMessage(
+        id=options.job_id or "",
+        name=packed(name),
+        data=packed(data),
+        opts=packed(encode_options(options, **relations.pop("stored", {}))),
+        delay_ms=options.delay_ms,
+        priority=options.priority,
+        lifo=options.lifo,
+        timestamp_ms=options.timestamp_ms or 0,
+        dedup=None if options.dedup is None else _dedup_message(options.dedup),
+        **relations,
+    )
+
+
+def _dedup_message(dedup: Dedup) -> dict[str, Any]:
+    return {
+        "id": dedup.key,
+        "ttl_ms": dedup.ttl_ms,
+        "extend": dedup.extend,
+        "replace": dedup.replace,
+        "keep_last": dedup.keep_last,
+        "reschedule": dedup.reschedule,
+    }
+
+
+def _stored_dedup(dedup: Dedup | None) -> dict[str, Any] | None:
+    if dedup is None:
+        return None
+    stored: dict[str, Any] = {"id": dedup.key}
+    if dedup.ttl_ms:
+        stored["ttl"] = dedup.ttl_ms
+    for name, wire_name in (
+        ("extend", "extend"),
+        ("replace", "replace"),
+        ("keep_last", "keepLastIfActive"),
+        ("reschedule", "reschedule"),
+    ):
+        if getattr(dedup, name):
+            stored[wire_name] = True
+    return stored
+
+
+def _stored_backoff(backoff: Any) -> dict[str, Any] | None:
+    if backoff is None:
+        return None
     if not isinstance(backoff, Backoff):
         backoff = Backoff("fixed", backoff, jitter=0)
     stored = {"type": backoff.type, "delay": backoff.base_ms}
@@ -148,7 +212,9 @@ def _stored_backoff(backoff: Any) -> dict[str, Any]:
     return stored
 
 
-def _stored_keep(keep: Keep | int | bool) -> Any:  # noqa: FBT001 - the option's own type
+def _stored_keep(keep: Keep | int | bool | None) -> Any:  # noqa: FBT001 - the option's own type
+    if keep is None:
+        return None
     if isinstance(keep, bool):
         return not keep
     if isinstance(keep, int):
@@ -184,6 +250,7 @@ class StoredOptions(msgspec.Struct, frozen=True):
     stack_traces: int | None = None
     keep_completed: KeepRule | None = None
     keep_failed: KeepRule | None = None
+    timeout_ms: int | None = None
     is_ours: bool = False
     """Added by Tickbird: the worker's own retention applies where the job has no rule."""
 
@@ -212,8 +279,13 @@ def decode_options(raw: bytes) -> StoredOptions:
         stack_traces=_whole(stored["stackTraceLimit"], 0) if "stackTraceLimit" in stored else None,
         keep_completed=_keep_rule(stored.get("removeOnComplete")),
         keep_failed=_keep_rule(stored.get("removeOnFail")),
+        timeout_ms=_timeout_ms(stored.get("tb")),
         is_ours=bool(stored.get("tb")),
     )
+
+
+def _timeout_ms(ours: Any) -> int | None:
+    return _whole(ours.get("timeout"), 0) or None if isinstance(ours, dict) else None
 
 
 def keep_rule(keep: Keep) -> KeepRule:
@@ -258,6 +330,9 @@ class TakenJob(msgspec.Struct, frozen=True):
     wait_ms: int | None
     stacktrace: bytes
     deferred_failure: str | None
+    attempts_started: int = 1
+    schedule_id: str | None = None
+    raw_options: bytes = b"{}"
 
 
 def taken_job(job_id: bytes, flat: Sequence[bytes], token: bytes, taken_at_ms: int) -> TakenJob:
@@ -277,6 +352,9 @@ def taken_job(job_id: bytes, flat: Sequence[bytes], token: bytes, taken_at_ms: i
         wait_ms=_wait_ms(fields, options, taken_at_ms),
         stacktrace=fields.get(b"stacktrace", b"[]"),
         deferred_failure=text(deferred) if deferred is not None else None,
+        attempts_started=number(fields.get(b"ats")) + 1,
+        schedule_id=_optional_text(fields.get(b"rjk")),
+        raw_options=fields.get(b"opts", b"{}"),
     )
 
 

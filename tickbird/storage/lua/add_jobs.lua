@@ -1,68 +1,50 @@
 #!lua
--- Add jobs to a queue: each to wait, prioritized or delayed.
+-- Add jobs, alone or as a flow: each to wait, prioritized, delayed or, with children, to where
+-- parents wait. Parents stand before their children.
 --
 -- KEYS   1 meta (for routing; the others are built from the prefix)
 -- ARGV   1 prefix of the queue's keys   2 memo key of the lane   3 sequence number
---        4 msgpack: jobs, each { id or "", name, data, opts, delay_ms, priority, lifo,
---          timestamp_ms or 0 }   5 now_ms, tests only
--- Reply  per job { id, 1 = added | 0 = a job of that id was there already }
--- Events "added", then "waiting" or "delayed"; "duplicated" for an id that was there
+--        4 msgpack: jobs, each a map { id or "", name, data, opts, delay_ms, priority, lifo,
+--          timestamp_ms or 0 } and where they apply { prefix (of another queue), parent_key,
+--          parent, dedup, has_children }   5 now_ms, tests only
+-- Reply  per job { id, 1 = added | 0 = another job stands for it: same id, or same dedup id }
+-- Errors NO_PARENT, OTHER_PARENT: nothing is stored
+-- Events "added", then "waiting", "delayed" or "waiting-children"; "duplicated"; "deduplicated"
 -- @include lib/clock
 -- @include lib/lane
--- @include lib/events
--- @include lib/push
--- @include lib/stats
-local q = open_queue(ARGV[1])
+-- @include lib/add
 local memo_key, seq = ARGV[2], tonumber(ARGV[3])
 local answered = recall(memo_key, seq)
 if answered then return answered end
 
-local now_ms = clock_now(ARGV[5])
-local meta = read_meta(q)
-local stats = open_stats(q)
-local answer, woke, delayed = {}, false, false
+local jobs = cmsgpack.unpack(ARGV[4])
+local call = open_call(ARGV[1], clock_now(ARGV[5]))
 
-local function store(job, id, timestamp_ms)
-  redis.call("HSET", q.job(id), "name", job.name, "data", job.data, "opts", job.opts,
-    "timestamp", timestamp_ms, "delay", job.delay_ms, "priority", job.priority)
-  emit(q, "added", "jobId", id, "name", job.name)
-  count(stats, "added:" .. counted_name(stats, job.name), 1)
-end
-
-local function place(job, id, timestamp_ms)
-  if job.delay_ms > 0 then
-    local due_ms = timestamp_ms + job.delay_ms
-    push_delayed(q, id, due_ms)
-    emit(q, "delayed", "jobId", id, "delay", due_ms)
-    delayed = true
-  else
-    push_by_priority(q, meta, id, job.priority, job.lifo)
-    emit(q, "waiting", "jobId", id)
-    woke = true
+-- All that may be refused is refused before the first write.
+local new_parents = {}
+for _, job in ipairs(jobs) do
+  local prefix = job.prefix or call.q.prefix
+  if job.has_children then new_parents[prefix .. job.id] = true end
+  if job.parent_key then
+    if not new_parents[job.parent_key] and redis.call("EXISTS", job.parent_key) == 0 then
+      return redis.error_reply("NO_PARENT there is no job " .. job.parent_key)
+    end
+    local other = job.id ~= "" and redis.call("HGET", prefix .. job.id, "parentKey")
+    if other and other ~= job.parent_key and redis.call("EXISTS", other) == 1 then
+      return redis.error_reply("OTHER_PARENT job " .. job.id .. " is a child of " .. other)
+    end
   end
 end
 
-for i, fields in ipairs(cmsgpack.unpack(ARGV[4])) do
-  local job = {
-    name = fields[2], data = fields[3], opts = fields[4], delay_ms = fields[5],
-    priority = fields[6], lifo = fields[7],
-  }
-  local timestamp_ms = fields[8] > 0 and fields[8] or now_ms
-  local counter = redis.call("INCR", q.id)
-  local id = fields[1] ~= "" and fields[1] or string.format("%d", counter)
-  if fields[1] ~= "" and redis.call("EXISTS", q.job(id)) == 1 then
-    emit(q, "duplicated", "jobId", id)
-    answer[i] = { id, 0 }
-  else
-    store(job, id, timestamp_ms)
-    place(job, id, timestamp_ms)
-    answer[i] = { id, 1 }
-  end
+local answer, parents = {}, {}
+for i, job in ipairs(jobs) do
+  local id, added = add_job(call_for(call, job.prefix or call.q.prefix), job)
+  answer[i] = { id, added }
+  if job.parent_key then parents[job.parent_key] = true end
+  if job.has_children then parents[(job.prefix or call.q.prefix) .. id] = true end
 end
-
-if woke then mark_work_unless_held(q, meta) end
-if delayed then mark_next_delay(q) end
-trim_events(q, meta)
-write_stats(stats)
+-- A parent all of whose children were there already and done need not wait.
+for parent_key in pairs(parents) do release_if_done(call, parent_key) end
+close_call(call)
 remember(memo_key, seq, answer)
 return answer

@@ -7,9 +7,7 @@
 -- Reply  { ids brought back, 1 = there may be more }
 -- Events "waiting" prev=active or "delayed", then "stalled"
 -- @include lib/clock
--- @include lib/events
--- @include lib/push
--- @include lib/stats
+-- @include lib/call
 local q = open_queue(ARGV[1])
 local limit, allowed_stalls = tonumber(ARGV[2]), tonumber(ARGV[3])
 math.randomseed(tonumber(ARGV[4]))
@@ -27,18 +25,15 @@ end
 local expired = redis.call("ZRANGE", locks, "-inf", now_ms, "BYSCORE", "LIMIT", 0, limit)
 if #expired == 0 then return { {}, 0 } end
 
-local meta = read_meta(q)
-local stats = open_stats(q)
-local recovered, pushed, delayed = {}, false, false
+local call = open_call(ARGV[1], now_ms)
+local recovered = {}
 
 local function route(id, job, stalls)
   if stalls >= 2 and stalls <= allowed_stalls then
     -- A suspect: it was there at two deaths. Spread over time, so that suspects run apart.
     local delay_ms = math.random(1000, 1000 * 2 ^ stalls)
     redis.call("HSET", job, "delay", delay_ms, "tb:rdy", now_ms + delay_ms)
-    push_delayed(q, id, now_ms + delay_ms)
-    emit(q, "delayed", "jobId", id, "delay", now_ms + delay_ms)
-    delayed = true
+    make_delayed(call, id, now_ms + delay_ms)
     return
   end
   if stalls > allowed_stalls then
@@ -46,9 +41,9 @@ local function route(id, job, stalls)
     redis.call("HSET", job, "defa", "job stalled more than allowable limit")
   end
   redis.call("HSET", job, "tb:rdy", now_ms)
-  redis.call("RPUSH", meta.wait_list, id)
+  redis.call("RPUSH", call.meta.wait_list, id)
   emit(q, "waiting", "jobId", id, "prev", "active")
-  pushed = true
+  call.pushed = true
 end
 
 local function recover(id)
@@ -59,12 +54,12 @@ local function recover(id)
   redis.call("DEL", job .. ":lock")
   redis.call("SREM", q.stalled, id)
   if redis.call("EXISTS", job) == 0 then
-    count(stats, "vanished", 1)
+    count(call.stats, "vanished", 1)
     return
   end
   route(id, job, redis.call("HINCRBY", job, "stc", 1))
   emit(q, "stalled", "jobId", id)
-  count(stats, "stalled", 1)
+  count(call.stats, "stalled", 1)
   recovered[#recovered + 1] = id
 end
 
@@ -72,8 +67,5 @@ for _, id in ipairs(expired) do
   recover(id)
   redis.call("ZREM", locks, id)
 end
-if pushed then mark_work_unless_held(q, meta) end
-if delayed then mark_next_delay(q) end
-trim_events(q, meta)
-write_stats(stats)
+close_call(call)
 return { recovered, #expired == limit and 1 or 0 }

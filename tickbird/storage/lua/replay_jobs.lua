@@ -9,31 +9,29 @@
 -- Event  "waiting" prev=failed|completed, for each job
 -- @include lib/clock
 -- @include lib/lane
--- @include lib/events
--- @include lib/push
--- @include lib/stats
-local q = open_queue(ARGV[1])
+-- @include lib/parents
 local memo_key, seq, from = ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local answered = recall(memo_key, seq)
 if answered then return answered end
 
-local now_ms = clock_now(ARGV[6])
-local meta = read_meta(q)
-local stats = open_stats(q)
+local call = open_call(ARGV[1], clock_now(ARGV[6]))
+local q = call.q
 local answer, replayed = {}, 0
 
 local function replay(id)
   if redis.call("ZREM", q.prefix .. from, id) == 0 then return 0 end
   local job = q.job(id)
   if redis.call("EXISTS", job) == 0 then
-    count(stats, "vanished", 1)
+    count(call.stats, "vanished", 1)
     return 0
   end
   redis.call("HDEL", job, "finishedOn", "processedOn", "failedReason", "returnvalue", "defa",
     "stc", "atm", "ats")
   redis.call("HINCRBY", job, "tb:gen", 1)
-  redis.call("HSET", job, "tb:rdy", now_ms)
-  push_by_priority(q, meta, id, priority_of(job), false)
+  redis.call("HSET", job, "tb:rdy", call.now_ms)
+  local parent_key = redis.call("HGET", job, "parentKey")
+  if parent_key then child_replayed(job, parent_key) end
+  make_wait(call, id, priority_of(job), false)
   emit(q, "waiting", "jobId", id, "prev", from)
   replayed = replayed + 1
   return 1
@@ -41,10 +39,8 @@ end
 
 for i, id in ipairs(cmsgpack.unpack(ARGV[5])) do answer[i] = replay(id) end
 if replayed > 0 then
-  mark_work_unless_held(q, meta)
-  count(stats, "replayed:" .. from, replayed)
+  count(call.stats, "replayed:" .. from, replayed)
 end
-trim_events(q, meta)
-write_stats(stats)
+close_call(call)
 remember(memo_key, seq, answer)
 return answer
