@@ -6,6 +6,7 @@ from tickbird.errors import (
     DoNotRetry,
     InvalidOption,
     InvalidUrl,
+    JobNotFound,
     LockLost,
     OutcomeUnknown,
     QueueFull,
@@ -17,10 +18,11 @@ from tickbird.errors import (
     UnsupportedServer,
 )
 from tickbird.events import Event, EventReader
+from tickbird.flow import FlowHandle, FlowNode, Parent
 from tickbird.handle import JobHandle
 from tickbird.inspector import Inspector, QueueSample, RunningJob, ServerInfo, WorkerInfo
 from tickbird.job import Job, JobState, JobSummary, Outcome, QueueRef
-from tickbird.options import JobOptions, Keep
+from tickbird.options import Dedup, JobOptions, Keep
 from tickbird.queue import Queue
 from tickbird.retry import Backoff, Retry
 from tickbird.task import Task
@@ -28,39 +30,10 @@ from tickbird.version import VERSION as __version__  # noqa: N811 - the name Pyt
 from tickbird.worker import Worker
 
 __all__ = [
-    "App",
-    "Backoff",
-    "DataTooLarge",
-    "DoNotRetry",
-    "Event",
-    "EventReader",
-    "Inspector",
-    "InvalidOption",
-    "InvalidUrl",
-    "Job",
-    "JobHandle",
-    "JobOptions",
-    "JobState",
-    "JobSummary",
-    "Keep",
-    "LockLost",
-    "Outcome",
-    "OutcomeUnknown",
-    "Queue",
-    "QueueFull",
-    "QueueRef",
-    "QueueSample",
-    "RedisUnavailable",
-    "Retry",
-    "RetryLater",
-    "RunningJob",
-    "ServerInfo",
-    "Task",
-    "TickbirdError",
-    "UndecodableData",
-    "UnknownTask",
-    "UnsupportedServer",
-    "Worker",
-    "WorkerInfo",
-    "__version__",
+    "App", "Backoff", "DataTooLarge", "Dedup", "DoNotRetry", "Event", "EventReader", "FlowHandle",
+    "FlowNode", "Inspector", "InvalidOption", "InvalidUrl", "Job", "JobHandle", "JobNotFound",
+    "JobOptions", "JobState", "JobSummary", "Keep", "LockLost", "Outcome", "OutcomeUnknown",
+    "Parent", "Queue", "QueueFull", "QueueRef", "QueueSample", "RedisUnavailable", "Retry",
+    "RetryLater", "RunningJob", "ServerInfo", "Task", "TickbirdError", "UndecodableData",
+    "UnknownTask", "UnsupportedServer", "Worker", "WorkerInfo", "__version__",
 ]  # fmt: skip

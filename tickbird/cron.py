@@ -18,14 +18,7 @@ are both restricted, either will do. Fewer than five fields are the last ones, t
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
-from calendar import monthrange
-from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
-from zoneinfo import ZoneInfo, available_timezones
-
-from tickbird.errors import InvalidOption
 
 SEARCH_YEARS = 100
 """How far the next time is looked for; a 29 February is at most 8 years away."""

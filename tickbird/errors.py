@@ -9,6 +9,7 @@ TickbirdError
 ├── QueueFull                         Redis is at its memory limit: nothing was added
 ├── OutcomeUnknown                    a call's reply was lost and could not be learned in time
 ├── LockLost                          another worker may own the job now
+├── JobNotFound                       no such job: it was removed, or never was
 ├── UnknownTask                       a job names a task this worker does not have
 └── UndecodableData                   a job's data is not what the task can take
 DoNotRetry                            raised by a task: fail for good, whatever attempts remain
@@ -77,6 +78,10 @@ class OutcomeUnknown(TickbirdError):
 
 class LockLost(TickbirdError):
     """Another worker may own the job now; this attempt must not write its outcome."""
+
+
+class JobNotFound(TickbirdError):
+    """There is no such job: it was removed, or never was."""
 
 
 class UnknownTask(TickbirdError):

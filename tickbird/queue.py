@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 from tickbird.clock import SystemClock
 from tickbird.errors import InvalidOption
+from tickbird.flow import FlowHandle, FlowNode, Parent, PlannedNode, child_fields, plan_flow
 from tickbird.handle import JobHandle
 from tickbird.job import QueueRef
 from tickbird.operations import Operations
@@ -93,30 +94,74 @@ class Queue(Operations):
         encoded = [self._encode(*job) for job in jobs]
         handles: list[JobHandle[Any]] = []
         for chunk in _chunks(encoded):
-            reply = await self._lanes.call(
-                "add_jobs", msgspec.msgpack.encode(chunk), deadline_s=self._deadline_s
-            )
-            handles += [
-                JobHandle(text(job_id), self.ref, created=added == 1, inspector=self._inspector)
-                for job_id, added in reply
-            ]
-        await self._register()
+            reply = await self._send(chunk)
+            handles += [self._handle(self.ref, job_id, added) for job_id, added in reply]
         return handles
+
+    async def add_flow(self, root: FlowNode) -> FlowHandle:
+        """Add a tree of jobs, all of it or nothing; `root` must belong to this queue.
+
+        Each parent waits for its children; `on_failure` of a child says what its final failure
+        makes of its parent. All queues of a flow have this queue's prefix.
+        """
+        if root.queue != self.ref.name:
+            raise InvalidOption(f"the flow's root belongs to queue {root.queue!r}, not {self.ref}")
+        planned = plan_flow(root, self.ref.prefix, self._max_data_bytes)
+        nodes = list(planned.walk())
+        reply = await self._send([node.message for node in nodes])
+        handles = {
+            id(node): self._handle(node.queue, job_id, added)
+            for node, (job_id, added) in zip(nodes, reply, strict=True)
+        }
+
+        def tree(node: PlannedNode) -> FlowHandle:
+            return FlowHandle(handles[id(node)], tuple(tree(child) for child in node.children))
+
+        return tree(planned)
+
+    async def add_child(
+        self, parent: Parent, name: str, data: Any = msgspec.UNSET, **options: Any
+    ) -> JobHandle[Any]:
+        """Add a job that a job of another (or this) queue waits for.
+
+        Raises JobNotFound when the parent is gone, InvalidOption when the id given is another
+        living parent's child.
+        """
+        message = self._encode(name, data, options, child_fields(parent))
+        ((job_id, added),) = await self._send([message])
+        return self._handle(self.ref, job_id, added)
 
     async def aclose(self) -> None:
         """Close the queue's connections, unless they are an app's."""
         if self._owns_connection:
             await self._connection.aclose()
 
+    async def _send(self, messages: list[NewJobMessage]) -> list[tuple[bytes, int]]:
+        reply: list[tuple[bytes, int]] = await self._lanes.call(
+            "add_jobs", msgspec.msgpack.encode(messages), deadline_s=self._deadline_s
+        )
+        await self._register()
+        return reply
+
+    def _handle(self, ref: QueueRef, job_id: bytes, added: int) -> JobHandle[Any]:
+        return JobHandle(text(job_id), ref, created=added == 1, inspector=self._inspector)
+
     def _encode(
-        self, name: str, data: Any = msgspec.UNSET, options: Mapping[str, Any] | None = None
+        self,
+        name: str,
+        data: Any = msgspec.UNSET,
+        options: Mapping[str, Any] | None = None,
+        relations: Mapping[str, Any] | None = None,
     ) -> NewJobMessage:
         parsed = parse_options(options or {})
         _require_reachable(parsed)
+        if relations and parsed.dedup is not None:
+            raise InvalidOption("dedup cannot be used on a child")
         return new_job(
             parsed,
             encode_name(name),
             b"{}" if data is msgspec.UNSET else encode_data(data, self._max_data_bytes),
+            **(relations or {}),
         )
 
     async def _register(self) -> None:

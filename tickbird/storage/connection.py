@@ -30,7 +30,15 @@ from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
-from tickbird.errors import InvalidUrl, QueueFull, RedisUnavailable, TickbirdError
+from tickbird.errors import (
+    InvalidOption,
+    InvalidUrl,
+    JobNotFound,
+    LockLost,
+    QueueFull,
+    RedisUnavailable,
+    TickbirdError,
+)
 
 DEFAULT_URL = "redis://localhost:6379/0"
 _SOCKET_TIMEOUT_S = 5.0
@@ -40,6 +48,14 @@ _PASSING = (
     "LOADING", "BUSY", "READONLY", "MASTERDOWN", "NOREPLICAS", "MISCONF", "TRYAGAIN",
     "CLUSTERDOWN", "UNBLOCKED", "MOVED", "ASK",
 )  # fmt: skip
+
+
+# What our own scripts refuse, by the first word of the error.
+_REFUSALS: dict[str, type[TickbirdError]] = {
+    "NO_PARENT": JobNotFound,
+    "OTHER_PARENT": InvalidOption,
+    "LOCK_LOST": LockLost,
+}
 
 
 class NotSent(Exception):
@@ -216,6 +232,8 @@ def _refusal(error: ResponseError) -> Exception:
             "Redis is at its memory limit (maxmemory): nothing was added; "
             "let the queues drain, remove finished jobs, or give Redis more memory"
         )
+    if word in _REFUSALS:
+        return _REFUSALS[word](text.partition(" ")[2].partition(" script: ")[0])
     # redis-py strips the first word of the replies it has a class for.
     if word in _PASSING or type(error).__name__ in {
         "BusyLoadingError", "ReadOnlyError", "TryAgainError", "MasterDownError", "ClusterDownError",

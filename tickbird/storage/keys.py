@@ -62,6 +62,16 @@ class QueueKeys:
         return f"{self.queue.prefix}:{name}" + (f":w:{worker_name}" if worker_name else "")
 
 
+def hash_tag(key: str) -> str | None:
+    """The part of a key that chooses its cluster slot; None: the whole key does.
+
+    It stands between the first `{` and the next `}`, and is not empty.
+    """
+    start = key.find("{")
+    end = key.find("}", start + 1)
+    return key[start + 1 : end] if start >= 0 and end > start + 1 else None
+
+
 def queue_of_client(client_name: str) -> QueueRef | None:
     """The queue whose worker a connection of this name is; None for any other connection."""
     base, _, _ = client_name.partition(":w:")

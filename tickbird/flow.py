@@ -1,0 +1,143 @@
+"""Flows: trees of jobs added at once. A parent runs when its children are done."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import msgspec
+
+from tickbird.errors import InvalidOption
+from tickbird.handle import JobHandle
+from tickbird.job import QueueRef
+from tickbird.options import parse_options, require_queue_name
+from tickbird.storage.keys import QueueKeys, hash_tag
+from tickbird.storage.wire import NewJobMessage, encode_data, encode_name, new_job, packed
+
+OnFailure = Literal["fail_parent", "continue_parent", "ignore", "remove"]
+"""What a child's final failure makes of its parent:
+
+fail_parent       the parent fails, without running
+continue_parent   the parent runs at once, and can read what failed
+ignore            counts as done, the failure kept for the parent to read
+remove            counts as done, nothing kept
+(none)            the parent waits, until the child is replayed or removed
+"""
+
+MAX_NODES = 1_000
+_FLAGS: Mapping[OnFailure, str] = {
+    "fail_parent": "fpof",
+    "continue_parent": "cpof",
+    "ignore": "idof",
+    "remove": "rdof",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowNode:
+    """One job of a flow and the jobs it waits for. `options` are JobOptions by name, without dedup."""
+
+    queue: str
+    name: str
+    data: Any = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    children: Sequence[FlowNode] = ()
+    on_failure: OnFailure | None = None
+
+    def __post_init__(self) -> None:
+        require_queue_name(self.queue)
+        require_on_failure(self.on_failure)
+
+
+@dataclass(frozen=True, slots=True)
+class FlowHandle:
+    """A node's job, and its children's in the order they were given."""
+
+    job: JobHandle[Any]
+    children: tuple[FlowHandle, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parent:
+    """Which job a new job is a child of."""
+
+    queue: QueueRef
+    job_id: str
+    on_failure: OnFailure | None = None
+
+
+@dataclass(slots=True)
+class PlannedNode:
+    """A node with its id, ready to be sent; parents come before their children."""
+
+    queue: QueueRef
+    message: NewJobMessage
+    children: list[PlannedNode]
+
+    def walk(self) -> Iterator[PlannedNode]:
+        """This node, then everything below it, depth first."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+
+def plan_flow(root: FlowNode, prefix: str, max_data_bytes: int) -> PlannedNode:
+    """Check a whole flow and give every node its id; nothing is sent.
+
+    Raises InvalidOption for more than 1,000 nodes, dedup inside a flow, or queues whose keys a
+    cluster could not hold together.
+    """
+    planned = _plan(root, prefix, None, max_data_bytes, [0])
+    tags = {hash_tag(QueueKeys(node.queue).prefix) for node in planned.walk()}
+    if len(tags) > 1:
+        raise InvalidOption(
+            f"a flow's queues must share one hash tag, not {sorted(map(str, tags))}"
+        )
+    return planned
+
+
+def _plan(
+    node: FlowNode, prefix: str, parent: Parent | None, max_data_bytes: int, count: list[int]
+) -> PlannedNode:
+    count[0] += 1
+    if count[0] > MAX_NODES:
+        raise InvalidOption(f"a flow may have at most {MAX_NODES:,} jobs")
+    queue = QueueRef(node.queue, prefix)
+    options = parse_options({"job_id": secrets.token_hex(16), **node.options})
+    if options.dedup is not None:
+        raise InvalidOption("dedup cannot be used inside a flow")
+    relations: dict[str, Any] = {} if parent is None else child_fields(parent)
+    message = new_job(
+        options,
+        encode_name(node.name),
+        encode_data(node.data, max_data_bytes),
+        prefix=QueueKeys(queue).prefix,
+        has_children=bool(node.children),
+        **relations,
+    )
+    planned = PlannedNode(queue, message, [])
+    for child in node.children:
+        of_child = Parent(queue=queue, job_id=message.id, on_failure=child.on_failure)
+        planned.children.append(_plan(child, prefix, of_child, max_data_bytes, count))
+    return planned
+
+
+def child_fields(parent: Parent) -> dict[str, Any]:
+    """What makes a new job a child: its hash's fields, and what its options repeat."""
+    require_on_failure(parent.on_failure)
+    keys = QueueKeys(parent.queue)
+    flag = {} if parent.on_failure is None else {_FLAGS[parent.on_failure]: True}
+    qualified = f"{parent.queue.prefix}:{parent.queue.name}"
+    return {
+        "parent_key": keys.job(parent.job_id),
+        "parent": packed(msgspec.json.encode({"id": parent.job_id, "queueKey": qualified, **flag})),
+        "stored": {"parent": {"id": parent.job_id, "queue": qualified}, **flag},
+    }
+
+
+def require_on_failure(on_failure: str | None) -> None:
+    """Refuse a word that is none of OnFailure."""
+    if on_failure is not None and on_failure not in _FLAGS:
+        raise InvalidOption(f"on_failure must be one of {', '.join(_FLAGS)}, not {on_failure!r}")
