@@ -25,7 +25,7 @@ from tickbird.slots import Slots
 from tickbird.storage.connection import Connection
 from tickbird.storage.keys import QueueKeys
 from tickbird.storage.lanes import Lanes
-from tickbird.storage.wire import EndedAttempt, TakenJob, taken_job
+from tickbird.storage.wire import DONE, EndedAttempt, TakenJob, taken_job
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class FetchLoop:
         self._suspects = suspects
         self._clock = clock or SystemClock()
         self._lane = Lanes(connection, queue).open()
-        self._ended: deque[tuple[TakenJob, EndedAttempt]] = deque()
+        self._ended: deque[tuple[Attempt, EndedAttempt]] = deque()
         self._wake = asyncio.Event()
         self._wake_up = self._wake.set  # one object, so that Slots knows it again
         self._is_hungry = True
@@ -105,6 +105,10 @@ class FetchLoop:
         self._stopping.set()
         self._wake.set()
         self._idle.set()  # lets the listener see it
+
+    def find(self, job_id: bytes, token: bytes) -> Attempt | None:
+        """The running attempt of a job under this lock."""
+        return self.running.get(token + job_id)
 
     def hand_back_all(self) -> None:
         """Stop what still runs and give it back to the queue."""
@@ -150,9 +154,7 @@ class FetchLoop:
         """One token per call: whoever lost a job and takes it again holds another one."""
         return f"tb:{self._settings.worker_id}:{self._lane.number}:{self._lane.seq}".encode()
 
-    async def _call(
-        self, ended: list[tuple[TakenJob, EndedAttempt]], wanted: int
-    ) -> list[TakenJob]:
+    async def _call(self, ended: list[tuple[Attempt, EndedAttempt]], wanted: int) -> list[TakenJob]:
         settings = self._settings
         self._lane.begin()
         token = self._token()
@@ -167,15 +169,8 @@ class FetchLoop:
             deadline_s=None,
         )
         self.looked_at_s = self._clock.monotonic_s()
-        for (job, _), code in zip(ended, codes, strict=True):
-            self._keeper.release(job.id, job.token)
-            if code != 0:
-                logger.warning(
-                    "outcome_refused queue=%s job_id=%s code=%r",
-                    self.queue.label,
-                    job.id.decode(errors="replace"),
-                    code,
-                )
+        for (attempt, _), code in zip(ended, codes, strict=True):
+            self._settle(attempt, code)
         jobs = [taken_job(job_id, fields, token, now_ms) for job_id, fields in taken]
         for job in jobs:
             self._hold(job, sent_s)
@@ -183,6 +178,22 @@ class FetchLoop:
             logger.error("take_failed queue=%s error=%r", self.queue.label, fault)
         self._plan_next_look(limited_ms or (float(next_due_ms) - now_ms if next_due_ms else 0))
         return jobs
+
+    def _settle(self, attempt: Attempt, code: Any) -> None:
+        """Note the server's answer to an ended attempt; one it refuses may end in another way."""
+        job = attempt.job
+        again = None if code == DONE else attempt.refuse(code)
+        if again is not None:
+            self._ended.append((attempt, again))
+            return
+        self._keeper.release(job.id, job.token)
+        if code != DONE:
+            logger.warning(
+                "outcome_refused queue=%s job_id=%s code=%r",
+                self.queue.label,
+                job.id.decode(errors="replace"),
+                code,
+            )
 
     def _plan_next_look(self, after_ms: float) -> None:
         """Look again when a rate limit ends or a delayed job is due, if no marker says so first."""
@@ -223,16 +234,16 @@ class FetchLoop:
             if ended is None:
                 self._keeper.release(job.id, job.token)
             else:
-                self._ended.append((job, ended))
+                self._ended.append((attempt, ended))
         finally:
             self.running.pop(job.token + job.id, None)
             self._suspects.discard(job.token + job.id)
             self._slots.release(1)
             self._become_hungry()
 
-    def _next_ended(self) -> list[tuple[TakenJob, EndedAttempt]]:
+    def _next_ended(self) -> list[tuple[Attempt, EndedAttempt]]:
         """What the next call hands in: at most 500 outcomes, and 1 MB of results or one job."""
-        batch: list[tuple[TakenJob, EndedAttempt]] = []
+        batch: list[tuple[Attempt, EndedAttempt]] = []
         size_bytes = 0
         while self._ended and len(batch) < _ENDED_PER_CALL:
             size_bytes += self._ended[0][1].size_bytes

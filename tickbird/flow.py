@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import msgspec
+from redis.exceptions import RedisError
 
 from tickbird.errors import InvalidOption
 from tickbird.handle import JobHandle
 from tickbird.job import QueueRef
 from tickbird.options import parse_options, require_queue_name
+from tickbird.storage.connection import Connection, unavailable
 from tickbird.storage.keys import QueueKeys, hash_tag
-from tickbird.storage.wire import NewJobMessage, encode_data, encode_name, new_job, packed
+from tickbird.storage.wire import NewJobMessage, encode_data, encode_name, new_job, packed, text
 
 OnFailure = Literal["fail_parent", "continue_parent", "ignore", "remove"]
 """What a child's final failure makes of its parent:
@@ -27,6 +29,7 @@ remove            counts as done, nothing kept
 """
 
 MAX_NODES = 1_000
+MAX_CHILDREN = 1_000
 _FLAGS: Mapping[OnFailure, str] = {
     "fail_parent": "fpof",
     "continue_parent": "cpof",
@@ -81,6 +84,46 @@ class PlannedNode:
         yield self
         for child in self.children:
             yield from child.walk()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Children:
+    """A parent's children by what has become of them; keys are `<prefix>:<queue>:<id>`.
+
+    At most 1,000 of each kind are read; `is_whole` says whether that was all.
+    """
+
+    pending: tuple[str, ...]
+    completed: Mapping[str, str]
+    """Their results, as JSON text."""
+    ignored: Mapping[str, str]
+    """Failures that did not fail the parent, with their reasons."""
+    failed: tuple[str, ...]
+    """Failures that fail the parent."""
+    is_whole: bool
+
+
+async def read_children(connection: Connection, queue: QueueRef, job_id: str) -> Children:
+    """The children of a job, bounded."""
+    key = QueueKeys(queue).job(job_id)
+    reader = connection.reader
+    pipe = reader.pipeline(transaction=False)
+    pipe.sscan(f"{key}:dependencies", 0, count=MAX_CHILDREN)
+    pipe.hscan(f"{key}:processed", 0, count=MAX_CHILDREN)
+    pipe.hscan(f"{key}:failed", 0, count=MAX_CHILDREN)
+    pipe.zrange(f"{key}:unsuccessful", 0, MAX_CHILDREN)
+    try:
+        (more_1, pending), (more_2, completed), (more_3, ignored), failed = await pipe.execute()
+    except (RedisError, OSError) as error:
+        raise unavailable(connection.url, error) from error
+    is_whole = not (more_1 or more_2 or more_3 or len(failed) > MAX_CHILDREN)
+    return Children(
+        pending=tuple(sorted(text(child) for child in pending)),
+        completed={text(child): text(result) for child, result in completed.items()},
+        ignored={text(child): text(reason) for child, reason in ignored.items()},
+        failed=tuple(text(child) for child in failed[:MAX_CHILDREN]),
+        is_whole=is_whole,
+    )
 
 
 def plan_flow(root: FlowNode, prefix: str, max_data_bytes: int) -> PlannedNode:

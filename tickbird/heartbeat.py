@@ -1,4 +1,7 @@
-"""What a worker says about itself, for people: rewritten each second, gone 30 s after the last word."""
+"""A worker's word each second: what it is and what runs, for people; and whom it is to cancel.
+
+The entry is gone 30 s after the last word.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +79,21 @@ class Heartbeat:
             pipe.expire(keys.workers, WORKER_TTL_S)
             pipe.hsetnx(keys.of("meta"), "opts.maxLenEvents", 10_000)
             pipe.sadd(QUEUES, keys.prefix[:-1])
-        await pipe.execute()
+        for loop in self._loops:
+            pipe.hgetall(QueueKeys(loop.queue).cancel)
+        replies = await pipe.execute()
+        for loop, asked in zip(self._loops, replies[-len(self._loops) :], strict=True):
+            await self._cancel(loop, asked)
+
+    async def _cancel(self, loop: FetchLoop, asked: dict[bytes, bytes]) -> None:
+        """Stop the attempts of ours that somebody has cancelled."""
+        for job_id, token_and_reason in asked.items():
+            token, _, reason = token_and_reason.partition(b"|")
+            attempt = loop.find(job_id, token)
+            if attempt is None:
+                continue
+            attempt.cancel(reason.decode(errors="replace"))
+            await self._connection.reader.hdel(QueueKeys(loop.queue).cancel, job_id)
 
     async def say_goodbye(self) -> None:
         """Take the worker off the list now, not when its word runs out."""

@@ -10,79 +10,48 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import msgspec
 from redis.exceptions import RedisError, ResponseError
 
+from tickbird.errors import InvalidOption
 from tickbird.job import Job, JobState, JobSummary, QueueRef
-from tickbird.stats import QueueStats
+from tickbird.sampling import (
+    WORKER_TTL_S,
+    QueueCounts,
+    QueueSample,
+    RunningJob,
+    WorkerInfo,
+    count_commands,
+)
 from tickbird.storage.connection import Connection, unavailable
-from tickbird.storage.counters import stats_from_hash
 from tickbird.storage.keys import QUEUES, QueueKeys, queue_of_client, queue_of_meta
 from tickbird.storage.wire import (
     SUMMARY_FIELDS,
-    decode_options,
     job_from_hash,
     number,
     raw_bytes,
-    ready_at_ms,
     state_suffix,
     summary_from_fields,
     text,
 )
 
-WORKER_TTL_S = 30
+__all__ = [
+    "WORKER_TTL_S", "ForeignWorker", "Inspector", "LogPage", "MinuteCounts", "QueueSample",
+    "QueueWorkers", "RunningJob", "ServerInfo", "WorkerInfo", "server_info",
+]  # fmt: skip
+
 MAX_PAGE = 200
+MAX_IDS = 10_000
 MAX_LOGS = 1_000
+MAX_MINUTES = 20_160
 _SCAN_COUNT = 1_000
 _SCANS_AT_FIRST = 500
 _SCANS_PER_CALL = 5
 _CLIENT_LIST_EVERY = 5
 _LIST_SCAN = 100_000
 _SHOWN_DATA_BYTES = 2_048
+_MAX_PRIORITIES = 1_000
 OUR_WORKER_NAME = "tb-"
 """What the names of our workers' connections begin with, after `:w:`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunningJob:
-    """A job in a worker's slot."""
-
-    id: str
-    name: str
-    started_at_ms: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerInfo:
-    """A live Tickbird worker as it describes itself; `running` names jobs of one queue only."""
-
-    id: str
-    host: str
-    pid: int
-    version: str
-    started_at_ms: int
-    seen_at_ms: int
-    queues: tuple[str, ...]
-    concurrency: int
-    busy: int
-    stopping: bool
-    running: tuple[RunningJob, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueSample:
-    """One queue at one moment. `stats` only ever grow; differences make rates."""
-
-    queue: QueueRef
-    at_ms: int
-    counts: Mapping[JobState, int]
-    depth: int
-    paused: bool
-    oldest_ready_at_ms: int | None
-    stats: QueueStats
-    workers: tuple[WorkerInfo, ...]
-    foreign_workers: int
-    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +68,46 @@ class ServerInfo:
     role: str
     connected_clients: int
     uptime_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignWorker:
+    """A worker process of another client, as its connection shows it."""
+
+    name: str
+    """What it calls itself; most have no name."""
+    address: str
+    connected_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueWorkers:
+    """Who works on a queue: ours by their heartbeat, others by their connections."""
+
+    ours: tuple[WorkerInfo, ...]
+    foreign: tuple[ForeignWorker, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogPage:
+    """Some of a job's log lines, and how many there are."""
+
+    lines: tuple[str, ...]
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MinuteCounts:
+    """Jobs that finished in a state, by minute, where a worker keeps BullMQ's metrics.
+
+    `counts` begins with the minute that runs now and goes back; `total` is all-time. Nothing
+    is counted while no worker keeps them: then both are 0 and empty.
+    """
+
+    state: JobState
+    now_ms: int
+    total: int
+    counts: tuple[int, ...]
 
 
 @dataclass(slots=True)
@@ -156,11 +165,11 @@ class Inspector:
             seconds, micros = await self._connection.reader.time()
             now_ms = seconds * 1_000 + micros // 1_000
             first = await self._pipeline(
-                command for queue in queues for command in _count_commands(queue, now_ms)
+                command for queue in queues for command in count_commands(queue, now_ms)
             )
-            width = len(_count_commands(QueueRef("x"), 0))
+            width = len(count_commands(QueueRef("x"), 0))
             counts = [
-                _Counts.of(queue, first[index * width : (index + 1) * width])
+                QueueCounts.of(queue, first[index * width : (index + 1) * width])
                 for index, queue in enumerate(queues)
             ]
             second = iter(
@@ -180,18 +189,26 @@ class Inspector:
         ]
 
     async def list_jobs(
-        self, queue: QueueRef, state: JobState, *, offset: int = 0, limit: int = 50
+        self,
+        queue: QueueRef,
+        state: JobState,
+        *,
+        offset: int = 0,
+        limit: int = 50,
+        newest_first: bool | None = None,
     ) -> list[JobSummary]:
         """A page of the jobs in a state: next to run first, finished ones newest first.
 
-        At most 200 jobs a page. Payloads over 2 kB are not read; only their size is.
+        `newest_first` says which end comes first whatever the state: what was added, is due, or
+        has finished last. At most 200 jobs a page. Payloads over 2 kB are not read; only their
+        size is.
         """
         limit = max(1, min(limit, MAX_PAGE))
         offset = max(0, offset)
         try:
-            found = await self._page(queue, state, offset, limit)
+            found = await self._page(queue, state, offset, limit, newest_first)
             keys = QueueKeys(queue)
-            jobs = [_job_key(keys, job_id) for job_id, _ in found]
+            jobs = [keys.raw_job(job_id) for job_id, _ in found]
             fields = [name for name in SUMMARY_FIELDS if name != "data"]
             heads = await self._pipeline(
                 [("HMGET", job, *fields) for job in jobs]
@@ -222,10 +239,117 @@ class Inspector:
             summaries.append(replace(summary, data_bytes=size_bytes))
         return summaries
 
+    async def list_ids(
+        self,
+        queue: QueueRef,
+        state: JobState,
+        *,
+        offset: int = 0,
+        limit: int = 1_000,
+        newest_first: bool | None = None,
+    ) -> list[str]:
+        """The ids of jobs in a state, in the order of list_jobs; at most 10,000 a page."""
+        limit = max(1, min(limit, MAX_IDS))
+        try:
+            found = await self._page(queue, state, max(0, offset), limit, newest_first)
+        except (RedisError, OSError) as error:
+            raise unavailable(self._connection.url, error) from error
+        return [text(job_id) for job_id, _ in found]
+
+    async def list_logs(
+        self,
+        queue: QueueRef,
+        job_id: str,
+        *,
+        offset: int = 0,
+        limit: int = 100,
+        newest_first: bool = False,
+    ) -> LogPage:
+        """A page of a job's log lines, the oldest first; at most 1,000."""
+        key = QueueKeys(queue).raw_job(raw_bytes(job_id)) + b":logs"
+        offset, limit = max(0, offset), max(1, min(limit, MAX_LOGS))
+        first, last = offset, offset + limit - 1
+        if newest_first:
+            first, last = -last - 1, -first - 1
+        try:
+            lines, total = await self._pipeline([("LRANGE", key, first, last), ("LLEN", key)])
+        except (RedisError, OSError) as error:
+            raise unavailable(self._connection.url, error) from error
+        shown = [text(line) for line in _listed(lines)]
+        return LogPage(
+            lines=tuple(reversed(shown) if newest_first else shown),
+            total=total if isinstance(total, int) else 0,
+        )
+
+    async def count_priority(self, queue: QueueRef, priorities: Sequence[int]) -> dict[int, int]:
+        """How many jobs wait, by priority; 0 are those without one. At most 1,000 priorities."""
+        keys = QueueKeys(queue)
+        wanted = list(dict.fromkeys(priorities))[:_MAX_PRIORITIES]
+        try:
+            waiting, parked, *counts = await self._pipeline(
+                [("LLEN", keys.of("wait")), ("LLEN", keys.of("paused"))]
+                + [("ZCOUNT", keys.of("prioritized"), p << 32, ((p + 1) << 32) - 1) for p in wanted]
+            )
+        except (RedisError, OSError) as error:
+            raise unavailable(self._connection.url, error) from error
+        found = dict(zip(wanted, map(_counted, counts), strict=True))
+        if 0 in found:
+            found[0] += _counted(waiting) + _counted(parked)
+        return found
+
+    async def list_workers(self, queue: QueueRef) -> QueueWorkers:
+        """The workers of a queue, of any client.
+
+        Others are seen by the names of their connections, one per process; a server that forbids
+        CLIENT LIST shows none, and a worker whose name the server refused is never seen.
+        """
+        (sample,) = await self.sample([queue])
+        try:
+            clients = await self._connection.reader.client_list()
+        except ResponseError:
+            clients = []
+        except (RedisError, OSError) as error:
+            raise unavailable(self._connection.url, error) from error
+        foreign = [
+            ForeignWorker(
+                name=client["name"].partition(":w:")[2],
+                address=str(client.get("addr", "")),
+                connected_s=int(client.get("age", 0)),
+            )
+            for client in clients
+            if queue_of_client(client.get("name", "")) == queue
+        ]
+        return QueueWorkers(
+            ours=sample.workers,
+            foreign=tuple(w for w in foreign if not w.name.startswith(OUR_WORKER_NAME)),
+        )
+
+    async def count_minutes(
+        self, queue: QueueRef, state: JobState, *, minutes: int = 60
+    ) -> MinuteCounts:
+        """How many jobs completed or failed in each of the last minutes; at most two weeks."""
+        if state not in (JobState.COMPLETED, JobState.FAILED):
+            raise InvalidOption(f"only completed and failed jobs are counted, not {state} ones")
+        minutes = max(1, min(minutes, MAX_MINUTES))
+        key = QueueKeys(queue).of(f"metrics:{state_suffix(state)}")
+        try:
+            time, counters, listed = await self._pipeline(
+                [
+                    ("TIME",),
+                    ("HMGET", key, "count", "prevTS", "prevCount"),
+                    ("LRANGE", f"{key}:data", 0, minutes - 1),
+                ]
+            )
+        except (RedisError, OSError) as error:
+            raise unavailable(self._connection.url, error) from error
+        now_ms = int(time[0]) * 1_000 + int(time[1]) // 1_000
+        total, counts = minute_counts(counters, _listed(listed), now_ms)
+        return MinuteCounts(state=state, now_ms=now_ms, total=total, counts=counts[:minutes])
+
     async def get_job(self, queue: QueueRef, job_id: str) -> Job | None:
         """A job whole, with its newest 1,000 log lines; None when there is no such job."""
         keys = QueueKeys(queue)
-        job_key = _job_key(keys, raw_bytes(job_id))
+        job_key = keys.raw_job(raw_bytes(job_id))
         try:
             fields, logs, delayed_score = await self._pipeline(
                 [
@@ -267,7 +391,7 @@ class Inspector:
             replies = await self._pipeline(
                 [("ZSCORE", keys.of(state_suffix(state)), raw) for state in sets]
                 + [("LPOS", keys.of(s), raw, "RANK", -1, "MAXLEN", _LIST_SCAN) for s in lists]
-                + [("LLEN", keys.of("wait")), ("EXISTS", _job_key(keys, raw))]
+                + [("LLEN", keys.of("wait")), ("EXISTS", keys.raw_job(raw))]
             )
         except (RedisError, OSError) as error:
             raise unavailable(self._connection.url, error) from error
@@ -334,40 +458,61 @@ class Inspector:
                 found.foreign[queue] = found.foreign.get(queue, 0) + 1
 
     async def _page(
-        self, queue: QueueRef, state: JobState, offset: int, limit: int
+        self,
+        queue: QueueRef,
+        state: JobState,
+        offset: int,
+        limit: int,
+        newest_first: bool | None = None,  # noqa: FBT001 - as the methods above have it
     ) -> list[tuple[bytes, int | None]]:
+        """Ids with their due times where they have one."""
         keys = QueueKeys(queue)
-        key = keys.of(state_suffix(state))
+        if newest_first is None:
+            newest_first = state in (JobState.COMPLETED, JobState.FAILED)
         if state is JobState.WAITING:
-            return await self._waiting_page(keys, offset, limit)
+            suffixes = ("paused", "wait") if newest_first else ("wait", "paused")
+            return await self._list_page(keys, suffixes, offset, limit, newest_first)
         if state is JobState.ACTIVE:
-            (ids,) = await self._pipeline([("LRANGE", key, -offset - limit, -offset - 1)])
-            return [(job_id, None) for job_id in reversed(_listed(ids))]
-        if state in (JobState.COMPLETED, JobState.FAILED):
-            (ids,) = await self._pipeline([("ZREVRANGE", key, offset, offset + limit - 1)])
-            return [(job_id, None) for job_id in _listed(ids)]
-        reader = self._connection.reader
+            return await self._list_page(keys, ("active",), offset, limit, newest_first)
         try:
-            scored = await reader.zrange(key, offset, offset + limit - 1, withscores=True)
+            scored = await self._connection.reader.zrange(
+                keys.of(state_suffix(state)),
+                offset,
+                offset + limit - 1,
+                desc=newest_first,
+                withscores=True,
+            )
         except ResponseError:
             return []
         is_delayed = state is JobState.DELAYED
         return [(job_id, int(score // 4096) if is_delayed else None) for job_id, score in scored]
 
-    async def _waiting_page(
-        self, keys: QueueKeys, offset: int, limit: int
+    async def _list_page(
+        self,
+        keys: QueueKeys,
+        suffixes: Sequence[str],
+        offset: int,
+        limit: int,
+        newest_first: bool,  # noqa: FBT001 - as the methods above have it
     ) -> list[tuple[bytes, int | None]]:
-        """From the end that is served first; then what old clients parked while paused."""
-        (in_wait,) = await self._pipeline([("LLEN", keys.of("wait"))])
-        in_wait = in_wait if isinstance(in_wait, int) else 0
-        in_paused = max(0, offset - in_wait)
-        from_wait, from_paused = await self._pipeline(
-            [
-                ("LRANGE", keys.of("wait"), -offset - limit, -offset - 1),
-                ("LRANGE", keys.of("paused"), -in_paused - limit, -in_paused - 1),
-            ]
-        )
-        ids = list(reversed(_listed(from_wait))) + list(reversed(_listed(from_paused)))
+        """One list after the other; the end that is served first is the right one.
+
+        `paused` is what old clients parked: it is served after what waits.
+        """
+        lengths = await self._pipeline([("LLEN", keys.of(suffix)) for suffix in suffixes])
+        commands = []
+        for suffix, length in zip(suffixes, lengths, strict=True):
+            size = _counted(length)
+            first, last = offset, offset + limit - 1
+            if not newest_first:
+                first, last = -last - 1, -first - 1
+            if offset < size:
+                commands.append(("LRANGE", keys.of(suffix), first, last))
+            offset = max(0, offset - size)
+        ids: list[bytes] = []
+        for reply in await self._pipeline(commands):
+            found = _listed(reply)
+            ids += found if newest_first else reversed(found)
         return [(job_id, None) for job_id in ids[:limit] if not job_id.startswith(b"0:")]
 
 
@@ -388,129 +533,25 @@ def server_info(info: Mapping[str, Any]) -> ServerInfo:
     )
 
 
-def _job_key(keys: QueueKeys, job_id: bytes) -> bytes:
-    return keys.prefix.encode() + job_id
-
-
 def _listed(reply: Any) -> list[bytes]:
     return reply if isinstance(reply, list) else []
 
 
-def _count_commands(queue: QueueRef, now_ms: int) -> list[tuple[Any, ...]]:
-    keys = QueueKeys(queue)
-    return [
-        ("HMGET", keys.of("meta"), "paused"),
-        ("LLEN", keys.of("wait")),
-        ("LLEN", keys.of("paused")),
-        ("ZCARD", keys.of("prioritized")),
-        ("ZCARD", keys.of("delayed")),
-        ("ZCOUNT", keys.of("delayed"), "-inf", (now_ms + 1) * 4096 - 1),
-        ("LLEN", keys.of("active")),
-        ("ZCARD", keys.of("waiting-children")),
-        ("ZCARD", keys.of("completed")),
-        ("ZCARD", keys.of("failed")),
-        ("HGETALL", keys.stats),
-        ("ZRANGE", keys.workers, now_ms - WORKER_TTL_S * 1_000, "+inf", "BYSCORE", "LIMIT", 0, 500),
-        ("LINDEX", keys.of("wait"), -1),
-        ("LINDEX", keys.of("paused"), -1),
-        ("ZRANGE", keys.of("prioritized"), 0, 0),
-    ]
+def _counted(reply: Any) -> int:
+    return reply if isinstance(reply, int) else 0
 
 
-@dataclass(slots=True)
-class _Counts:
-    """The first pipeline's replies for one queue, and what to ask next."""
+def minute_counts(
+    counters: Any, listed: Sequence[bytes], now_ms: int
+) -> tuple[int, tuple[int, ...]]:
+    """The all-time total and the counts by minute, newest first, as of now.
 
-    queue: QueueRef
-    replies: list[Any]
-    error: str | None
-    heads: list[bytes]
-    worker_ids: list[bytes]
-
-    @classmethod
-    def of(cls, queue: QueueRef, replies: list[Any]) -> _Counts:
-        broken = next((reply for reply in replies if isinstance(reply, Exception)), None)
-        if broken is not None:
-            return cls(queue, [], str(broken), [], [])
-        heads = [head for head in replies[12:14] if head is not None] + list(replies[14])
-        return cls(queue, replies, None, heads, list(replies[11]))
-
-    def detail_commands(self) -> list[tuple[Any, ...]]:
-        keys = QueueKeys(self.queue)
-        return [
-            ("HMGET", _job_key(keys, head), "timestamp", "opts", "processedOn", "tb:rdy")
-            for head in self.heads
-        ] + [("HGETALL", keys.worker(text(worker_id))) for worker_id in self.worker_ids]
-
-    def sample(self, details: list[Any], now_ms: int, foreign_workers: int) -> QueueSample:
-        if self.error is not None:
-            return QueueSample(
-                queue=self.queue, at_ms=now_ms, counts=dict.fromkeys(_ALL_STATES, 0), depth=0,
-                paused=False, oldest_ready_at_ms=None, stats=QueueStats(), workers=(),
-                foreign_workers=foreign_workers, error=self.error,
-            )  # fmt: skip
-        (meta, wait, paused, prioritized, delayed, due, active, parents, completed, failed, stats,
-         *_) = self.replies  # fmt: skip
-        counts = {
-            JobState.WAITING: wait + paused,
-            JobState.PRIORITIZED: prioritized,
-            JobState.DELAYED: delayed,
-            JobState.ACTIVE: active,
-            JobState.WAITING_CHILDREN: parents,
-            JobState.COMPLETED: completed,
-            JobState.FAILED: failed,
-        }
-        oldest = [_ready_ms(row) for row in details[: len(self.heads)]]
-        workers = [
-            _worker_info(text(worker_id), fields)
-            for worker_id, fields in zip(self.worker_ids, details[len(self.heads) :], strict=True)
-        ]
-        return QueueSample(
-            queue=self.queue,
-            at_ms=now_ms,
-            counts=counts,
-            depth=wait + paused + prioritized + due,
-            paused=meta[0] is not None,
-            oldest_ready_at_ms=min((ready for ready in oldest if ready), default=None),
-            stats=stats_from_hash(stats),
-            workers=tuple(worker for worker in workers if worker is not None),
-            foreign_workers=foreign_workers,
-        )
-
-
-_ALL_STATES = tuple(state for state in JobState if state is not JobState.UNKNOWN)
-
-
-def _ready_ms(row: Any) -> int | None:
-    if not isinstance(row, list) or row[0] is None:
-        return None
-    timestamp, opts, processed, ready = row
-    fields = {b"timestamp": timestamp, b"processedOn": processed, b"tb:rdy": ready}
-    known = {name: value for name, value in fields.items() if value is not None}
-    # Where the mark says nothing, the start that followed it does: it waits since then at least.
-    return ready_at_ms(known, decode_options(opts or b"{}")) or number(processed) or None
-
-
-def _worker_info(worker_id: str, fields: Any) -> WorkerInfo | None:
-    if not isinstance(fields, dict) or b"host" not in fields:
-        return None
-    try:
-        running = msgspec.json.decode(
-            fields.get(b"running", b"[]"), type=list[tuple[str, str, int]]
-        )
-        queues = msgspec.json.decode(fields.get(b"queues", b"[]"), type=list[str])
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return None
-    return WorkerInfo(
-        id=worker_id,
-        host=text(fields[b"host"]),
-        pid=number(fields.get(b"pid")),
-        version=text(fields.get(b"version", b"")),
-        started_at_ms=number(fields.get(b"started_at_ms")),
-        seen_at_ms=number(fields.get(b"seen_at_ms")),
-        queues=tuple(queues),
-        concurrency=number(fields.get(b"concurrency")),
-        busy=number(fields.get(b"busy")),
-        stopping=fields.get(b"stopping") == b"1",
-        running=tuple(RunningJob(id=i, name=n, started_at_ms=at) for i, n, at in running),
-    )
+    The list ends with the minute before the one counted last; that one has what is over the
+    count at its begin, and in the minutes since nothing finished.
+    """
+    if not isinstance(counters, list) or counters[1] is None:
+        return 0, ()
+    total, counted_ms, before = (number(counter) for counter in counters)
+    idle = max(0, now_ms // 60_000 - counted_ms // 60_000)
+    counts = (0,) * min(idle, MAX_MINUTES)
+    return total, (*counts, total - before, *(number(count) for count in listed))

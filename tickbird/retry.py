@@ -43,12 +43,23 @@ class Backoff:
         return parse_duration_ms(self.delay, "backoff delay")
 
 
+OwnBackoff = Callable[[int, BaseException], Duration | None]
+"""Given the failed attempt (1 = the first) and its error, the delay; None: do not retry."""
+
+
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """How often a job is tried: `attempts` in all, the first included."""
+    """How often a job is tried: `attempts` in all, the first included.
+
+    `backoff` is a Backoff, or a function of your own; the latter is applied by Tickbird's workers,
+    others wait one second. `on`: only these errors are worth another attempt; `give_up`: these are
+    not, whatever `on` says.
+    """
 
     attempts: int = 3
-    backoff: Backoff = field(default_factory=Backoff)
+    backoff: Backoff | OwnBackoff = field(default_factory=Backoff)
+    on: tuple[type[BaseException], ...] = (Exception,)
+    give_up: tuple[type[BaseException], ...] = ()
 
     def __post_init__(self) -> None:
         if (
@@ -59,6 +70,17 @@ class Retry:
             raise InvalidOption(
                 f"attempts must be between 1 and {MAX_ATTEMPTS:,}, not {self.attempts!r}"
             )
+        if not isinstance(self.backoff, Backoff) and not callable(self.backoff):
+            raise InvalidOption(f"backoff must be a Backoff or a function, not {self.backoff!r}")
+
+    @property
+    def stored_backoff(self) -> Backoff:
+        """The back-off other clients can apply."""
+        return self.backoff if isinstance(self.backoff, Backoff) else Backoff("fixed", "1s", 0)
+
+    def is_worth_it(self, error: BaseException) -> bool:
+        """Whether an error is one that another attempt may cure."""
+        return isinstance(error, self.on) and not isinstance(error, self.give_up)
 
 
 def backoff_ms(

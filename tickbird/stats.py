@@ -90,6 +90,8 @@ class QueueStats:
     stalled: int = 0
     replayed: Mapping[str, int] = field(default_factory=dict)
     """Replays by the state they came from: `failed`, `completed`."""
+    removed: Mapping[str, int] = field(default_factory=dict)
+    """Jobs removed on request by the state they were in; what retention trims is not among them."""
     vanished: int = 0
     """Ids taken or finished whose job hash was gone or unreadable."""
 

@@ -7,12 +7,12 @@ import inspect
 import typing
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar
 
 import msgspec
 
 from tickbird.errors import InvalidOption, UndecodableData
-from tickbird.options import JobOptions, parse_options
+from tickbird.options import Dedup, JobOptions, parse_options
 from tickbird.retry import Retry
 
 if TYPE_CHECKING:
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+Executor = Literal["async", "thread", "process"]
+"""Where a task runs: on the worker's event loop, in one of its threads, or in a process of its own
+kind, which can be killed when it runs too long."""
 
 Send = Callable[[str, str, Any, Mapping[str, Any]], Awaitable["JobHandle[Any]"]]
 """Adds a job: queue, task name, data, options."""
@@ -33,9 +37,13 @@ class Signature:
     types: Mapping[str, Any]
 
     @classmethod
-    def of(cls, function: Callable[..., Any], name: str) -> Signature:
-        """Read a function's signature; refuse one whose arguments cannot be named."""
-        parameters = inspect.signature(function)
+    def of(cls, function: Callable[..., Any], name: str, skip: int = 0) -> Signature:
+        """Read a function's signature; refuse one whose arguments cannot be named.
+
+        The first `skip` parameters are not filled from data.
+        """
+        whole = inspect.signature(function)
+        parameters = whole.replace(parameters=list(whole.parameters.values())[skip:])
         for parameter in parameters.parameters.values():
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY):
                 raise InvalidOption(
@@ -107,13 +115,27 @@ class Task(Generic[P, R]):
         retry: Retry,
         options: JobOptions,
         send: Send,
+        executor: Executor | None = None,
+        wants_context: bool = False,
     ) -> None:
+        is_async = inspect.iscoroutinefunction(function)
+        self.executor: Executor = executor or ("async" if is_async else "thread")
+        if (self.executor == "async") != is_async:
+            raise InvalidOption(
+                f"task {name!r} is {'' if is_async else 'not '}async: executor must be "
+                f"{'async' if is_async else 'thread or process'}, not {self.executor!r}"
+            )
+        if self.executor == "process" and (wants_context or not _is_importable(function)):
+            raise InvalidOption(
+                f"task {name!r} runs in another process, which imports it: it must stand at the "
+                "top of a module that is not the main program, and takes no Context"
+            )
+        self.wants_context = wants_context
         self.name = name
         self.queue = queue
         self.retry = retry
         self.function = function
-        self.is_async = inspect.iscoroutinefunction(function)
-        self.signature = Signature.of(function, name)
+        self.signature = Signature.of(function, name, skip=int(wants_context))
         self._options = options
         self._send = send
         functools.update_wrapper(self, function)
@@ -131,8 +153,15 @@ class Task(Generic[P, R]):
         return await self._send(self.queue, self.name, data, self._given_options())
 
     def options(self, **options: Any) -> Task[P, R]:
-        """The same task with other options (JobOptions), and `queue` or `retry` if given."""
+        """The same task with other options: JobOptions, and `queue`, `retry`, `idempotency_key`.
+
+        An `idempotency_key` makes a repeat within `idempotency_ttl` (24 h) find the first job,
+        also after it has finished.
+        """
         changed = dict(options)
+        if "idempotency_key" in changed:
+            ttl = changed.pop("idempotency_ttl", "24h")
+            changed["dedup"] = Dedup(changed.pop("idempotency_key"), ttl=ttl)
         queue = changed.pop("queue", self.queue)
         retry = as_retry(changed.pop("retry", self.retry))
         parse_options(changed)  # names what is wrong before anything is built
@@ -143,16 +172,31 @@ class Task(Generic[P, R]):
             retry=retry,
             options=replace(self._options, **changed),
             send=self._send,
+            executor=self.executor,
+            wants_context=self.wants_context,
         )
         return task
+
+    def schedule_options(self) -> dict[str, Any]:
+        """The options for jobs that a schedule adds."""
+        given = self._given_options()
+        return {
+            name: value
+            for name, value in given.items()
+            if name not in ("delay", "dedup", "job_id", "timestamp_ms")
+        }
 
     def _given_options(self) -> dict[str, Any]:
         given = {name: getattr(self._options, name) for name in JobOptions.__slots__}
         if given["attempts"] is None:
             given["attempts"] = self.retry.attempts
         if given["backoff"] is None and self.retry.attempts > 1:
-            given["backoff"] = self.retry.backoff
+            given["backoff"] = self.retry.stored_backoff
         return given
+
+
+def _is_importable(function: Callable[..., Any]) -> bool:
+    return function.__module__ != "__main__" and "<locals>" not in function.__qualname__
 
 
 def as_retry(retry: Retry | int) -> Retry:

@@ -9,23 +9,25 @@ import secrets
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from tickbird.app import App
-from tickbird.attempt import Attempt
+from tickbird.attempt import Attempt, AttemptSettings
 from tickbird.doctor import require_usable_server
 from tickbird.durations import Duration, parse_duration_ms
 from tickbird.errors import InvalidOption
 from tickbird.fetch import FetchLoop, FetchSettings
 from tickbird.heartbeat import INTERVAL_S, Heartbeat
 from tickbird.job import QueueRef
+from tickbird.limits import RateLimit
 from tickbird.lock import LockKeeper
 from tickbird.maintenance import DEFAULT_STALL_LIMIT, Maintenance
 from tickbird.options import require_queue_name
 from tickbird.periodic import run_every
+from tickbird.runners import Runners
 from tickbird.slots import Slots
-from tickbird.storage.wire import TakenJob, keep_rule
+from tickbird.storage.wire import keep_rule
 from tickbird.version import VERSION
 
 logger = logging.getLogger(__name__)
@@ -44,6 +46,10 @@ class Worker:
     stopping worker waits for running jobs; what is not done then goes back to its queue without
     spending an attempt (a sync function goes on in its thread until the process ends).
     `threads`: for sync functions, by default as many as slots, at most 64.
+
+    `rate_limit` ("100/s"): starts per window over all workers of a queue, where the queue has no
+    limit of its own. `max_started`: a job that was started more often fails without running.
+    `metrics_minutes`: keep BullMQ's own counts per minute for so long (0: do not).
     """
 
     def __init__(
@@ -58,6 +64,9 @@ class Worker:
         stall_limit: int = DEFAULT_STALL_LIMIT,
         grace: Duration = "25s",
         name: str | None = None,
+        rate_limit: str | RateLimit | None = None,
+        max_started: int | None = None,
+        metrics_minutes: int = 0,
     ) -> None:
         if isinstance(queues, str) or not queues:
             raise InvalidOption(f"queues must be a list of queue names, not {queues!r}")
@@ -78,6 +87,12 @@ class Worker:
         self._lock_ms = lock_ms
         self._stalled_interval_s = stalled_interval_ms / 1_000
         self._stall_limit = stall_limit
+        self._rate_limit = None if rate_limit is None else RateLimit.parse(rate_limit)
+        if max_started is not None:
+            _require_between("max_started", max_started, 1, 1_000_000)
+        self._max_started = max_started
+        _require_between("metrics_minutes", metrics_minutes, 0, 60 * 24 * 14)
+        self._metrics_minutes = metrics_minutes
         self._stop = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -95,13 +110,14 @@ class Worker:
         await require_usable_server(self.app.connection)
         slots = Slots(self.concurrency)
         keeper = LockKeeper(self.app.connection, lock_ms=self._lock_ms)
-        executor = ThreadPoolExecutor(self._threads, thread_name_prefix="tickbird-job")
-        loops = self._fetch_loops(slots, keeper, executor)
+        runners = Runners(self._threads, self.concurrency)
+        loops = self._fetch_loops(slots, keeper, runners)
         heartbeat = Heartbeat(
             self.app.connection, self.id, VERSION, loops, slots, is_stopping=self._stop.is_set
         )
         if handle_signals:
             self._handle_signals()
+        await self.app.upsert_schedules()
         keeper.start()
         logger.info(
             "worker_started id=%s queues=%s concurrency=%d",
@@ -124,7 +140,7 @@ class Worker:
             await _quietly(heartbeat.say_goodbye)
         finally:
             keeper.stop()
-            executor.shutdown(wait=False, cancel_futures=True)
+            runners.close()
             logger.info("worker_stopped id=%s", self.id)
 
     async def _drain(
@@ -144,10 +160,17 @@ class Worker:
         for task in unsettled:  # Redis does not answer: the jobs come back by their deadline
             task.cancel()
 
-    def _fetch_loops(
-        self, slots: Slots, keeper: LockKeeper, executor: ThreadPoolExecutor
-    ) -> list[FetchLoop]:
-        settings = FetchSettings(self.id, self.name, self._lock_ms)
+    def _fetch_loops(self, slots: Slots, keeper: LockKeeper, runners: Runners) -> list[FetchLoop]:
+        settings = FetchSettings(
+            self.id, self.name, self._lock_ms, self._rate_limit, self._metrics_minutes
+        )
+        attempts = AttemptSettings(
+            tasks=self.app.tasks,
+            runners=runners,
+            keep_completed=keep_rule(self.app.keep_completed),
+            keep_failed=keep_rule(self.app.keep_failed),
+            max_started=self._max_started,
+        )
         suspects: set[bytes] = set()
         return [
             FetchLoop(
@@ -156,20 +179,11 @@ class Worker:
                 settings,
                 slots=slots,
                 keeper=keeper,
-                make_attempt=self._make_attempt(executor),
+                make_attempt=partial(Attempt, queue=self.app.queue(queue), settings=attempts),
                 suspects=suspects,
             )
             for queue in self.queues
         ]
-
-    def _make_attempt(self, executor: ThreadPoolExecutor) -> Callable[[TakenJob], Attempt]:
-        keep_completed = keep_rule(self.app.keep_completed)
-        keep_failed = keep_rule(self.app.keep_failed)
-
-        def make(job: TakenJob) -> Attempt:
-            return Attempt(job, self.app.tasks, executor, keep_completed, keep_failed)
-
-        return make
 
     def _maintenance(self) -> list[Maintenance]:
         return [

@@ -183,3 +183,32 @@ async def test_a_flow_that_cannot_be_is_refused_whole(queue: Queue) -> None:
         await queue.add_flow(FlowNode(queue="else", name="x"))
 
     assert await queue._connection.reader.keys(f"*{queue.ref.prefix}:*") == []
+
+
+async def test_children_are_told_by_what_has_become_of_them(queue: Queue) -> None:
+    kinds: list[Any] = ["ignore", "fail_parent", None, None]
+    flow = await queue.add_flow(parent(*[child(on_failure=kind) for kind in kinds]))
+    worker = HandWorker(queue)
+    ignored, failed, done, _ = await worker.take(4)
+    await worker.end(ignored, "failed", text="broke")
+    await worker.end(done, text="7")
+    await worker.end(failed, "failed", text="broke")
+
+    children = await queue.children(flow.job.id)
+
+    keys = [queue._keys.job(node.job.id) for node in flow.children]
+    assert children.ignored == {keys[0]: "broke"}
+    assert children.failed == (keys[1],)
+    assert children.completed == {keys[2]: "7"}
+    assert (children.pending, children.is_whole) == ((keys[3],), True)
+
+
+async def test_a_detached_child_is_waited_for_no_longer(queue: Queue) -> None:
+    flow = await queue.add_flow(parent(child(), child()))
+    first, second = (node.job.id for node in flow.children)
+
+    assert await queue.detach(first)
+    assert not await queue.detach(first)
+    assert await flow.job.state() is JobState.WAITING_CHILDREN
+    await queue.detach(second)
+    assert await flow.job.state() is JobState.WAITING

@@ -10,7 +10,7 @@ from tickbird.storage import scripts
 
 LUA = Path(scripts.__file__).parent / "lua"
 NAMES = sorted(path.stem for path in LUA.glob("*.lua"))
-ADDS_MEMORY = {"add_jobs"}
+ADDS_MEMORY = {"add_jobs", "update_data", "upsert_schedule"}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -9,6 +9,7 @@ Fields are `<what>:<more>:<job name>`; the name comes last because it may hold a
     wait_ms:<name>                    their waiting times, summed
     dead:<reason>:<name>              final failures
     replayed:<state>                  jobs put back by hand
+    removed:<state>                   jobs removed, cleaned or drained, by the state they were in
     stalled, vanished                 jobs recovered; ids met without a job
     task:<name>, tasks                which names are counted, and how many
 """
@@ -23,7 +24,16 @@ from tickbird.storage.wire import number, text
 
 _Row = tuple[tuple[str, ...], int]
 # What stands between the kind and the job name, by kind.
-_PARTS = {"added": 1, "run": 3, "run_ms": 2, "wait": 2, "wait_ms": 1, "dead": 2, "replayed": 1}
+_PARTS = {
+    "added": 1,
+    "run": 3,
+    "run_ms": 2,
+    "wait": 2,
+    "wait_ms": 1,
+    "dead": 2,
+    "replayed": 1,
+    "removed": 1,
+}
 
 
 def stats_from_hash(fields: Mapping[bytes, bytes]) -> QueueStats:
@@ -42,6 +52,7 @@ def stats_from_hash(fields: Mapping[bytes, bytes]) -> QueueStats:
         tasks={name: _task_stats(by_name(name)) for name in sorted(names)},
         stalled=_total(rows, "stalled"),
         replayed={parts[0]: value for parts, value in rows.get("replayed", [])},
+        removed={parts[0]: value for parts, value in rows.get("removed", [])},
         vanished=_total(rows, "vanished"),
     )
 

@@ -30,6 +30,10 @@ class QueueKeys:
         """The job's hash."""
         return self.prefix + job_id
 
+    def raw_job(self, job_id: bytes) -> bytes:
+        """The hash of a job whose id may be any bytes."""
+        return self.prefix.encode() + job_id
+
     def logs(self, job_id: str) -> str:
         """The job's log lines."""
         return f"{self.prefix}{job_id}:logs"
@@ -42,6 +46,11 @@ class QueueKeys:
     def stats(self) -> str:
         """Hash of monotonic counters."""
         return self.own("stats")
+
+    @property
+    def cancel(self) -> str:
+        """Hash: id of a running job to cancel -> `<its lock's token>|<reason>`; kept an hour."""
+        return self.own("cancel")
 
     @property
     def workers(self) -> str:

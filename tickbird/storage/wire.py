@@ -155,6 +155,7 @@ class NewJobMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     parent: msgspec.Raw | None = None
     dedup: dict[str, Any] | None = None
     has_children: bool = False
+    scheduler: str | None = None
 
 
 def new_job(options: JobOptions, name: bytes, data: bytes, **relations: Any) -> NewJobMessage:
@@ -251,6 +252,7 @@ class StoredOptions(msgspec.Struct, frozen=True):
     keep_completed: KeepRule | None = None
     keep_failed: KeepRule | None = None
     timeout_ms: int | None = None
+    keep_logs: int | None = None
     is_ours: bool = False
     """Added by Tickbird: the worker's own retention applies where the job has no rule."""
 
@@ -280,6 +282,7 @@ def decode_options(raw: bytes) -> StoredOptions:
         keep_completed=_keep_rule(stored.get("removeOnComplete")),
         keep_failed=_keep_rule(stored.get("removeOnFail")),
         timeout_ms=_timeout_ms(stored.get("tb")),
+        keep_logs=_whole(stored["kl"], 0) if "kl" in stored else None,
         is_ours=bool(stored.get("tb")),
     )
 
@@ -388,6 +391,8 @@ def number(raw: bytes | None) -> int:
 
 
 _EMPTY = packed(b"")
+DONE, LOCK_REFUSED, NOT_ACTIVE, VANISHED, CHILDREN_PENDING, CHILDREN_FAILED = range(6)
+"""What the finish script answers for an ended attempt; a text is an error."""
 
 
 class EndedAttempt(msgspec.Struct, frozen=True, kw_only=True):

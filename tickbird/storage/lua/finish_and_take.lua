@@ -47,7 +47,7 @@ for i, attempt in ipairs(cmsgpack.unpack(ARGV[4])) do
   codes[i] = ok and code or tostring(type(code) == "table" and code.err or code)
 end
 for _, rule in pairs(call.trims) do
-  trim_finished(q, rule[1], rule[2], rule[3], rule[4], now_ms)
+  trim_finished(call, rule[1], rule[2], rule[3], rule[4])
 end
 if #call.left > 0 then
   redis.call("ZREM", q.own("locks"), unpack(call.left))

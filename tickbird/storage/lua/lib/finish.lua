@@ -108,7 +108,8 @@ function ends.failed(call, a)
   leave_relations(call, a, function(_, child_key, parent_key, parent)
     child_failed(call, child_key, parent_key, parent or "", a.text)
   end)
-  local made = redis.call("HINCRBY", job, "atm", 1)
+  -- What never started has made no attempt.
+  local made = redis.call("HINCRBY", job, "atm", a.unstarted and 0 or 1)
   set_failure(job, a)
   redis.call("HDEL", job, "defa")
   keep_or_delete(call, q.failed, a)
@@ -116,7 +117,7 @@ function ends.failed(call, a)
   if made >= a.attempts then
     emit(q, "retries-exhausted", "jobId", a.id, "attemptsMade", made)
   end
-  count_attempt(call.stats, a, "failed")
+  if not a.unstarted then count_attempt(call.stats, a, "failed") end
   count(call.stats, "dead:" .. a.reason .. ":" .. counted_name(call.stats, a.name), 1)
   count_minute(call, "failed")
 end
