@@ -11,7 +11,14 @@ from tickbird.durations import Duration
 from tickbird.errors import InvalidOption
 from tickbird.handle import JobHandle
 from tickbird.inspector import Inspector
-from tickbird.options import JobOptions, Keep, require_prefix, require_queue_name
+from tickbird.options import (
+    KEEP_COMPLETED,
+    KEEP_FAILED,
+    JobOptions,
+    Keep,
+    require_prefix,
+    require_queue_name,
+)
 from tickbird.queue import Queue
 from tickbird.retry import Retry
 from tickbird.schedule import Cron, Every
@@ -43,7 +50,9 @@ class App:
 
     `redis` is a URL; without it TICKBIRD_REDIS_URL counts, then redis://localhost:6379/0.
     `prefix` begins the keys of all its queues. `keep_completed` and `keep_failed` say how long
-    its workers keep finished jobs that were added by Tickbird and carry no rule of their own.
+    its workers keep finished jobs that were added by Tickbird and carry no rule of their own; a
+    rule trims everybody's jobs, so the defaults (completed: a day, 1,000; failed: 14 days, a
+    million) are left aside on queues that BullMQ's own clients use.
     """
 
     def __init__(
@@ -52,8 +61,8 @@ class App:
         *,
         redis: str | None = None,
         prefix: str = "bull",
-        keep_completed: Keep = Keep(age="1d", count=1_000),  # noqa: B008 - frozen
-        keep_failed: Keep = Keep(age="14d", count=1_000_000),  # noqa: B008 - frozen
+        keep_completed: Keep = KEEP_COMPLETED,
+        keep_failed: Keep = KEEP_FAILED,
     ) -> None:
         require_prefix(prefix)
         self.name = name

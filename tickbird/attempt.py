@@ -32,6 +32,7 @@ from tickbird.errors import (
     WaitForChildren,
 )
 from tickbird.job import Outcome
+from tickbird.options import DEFAULT_KEEP, Keep
 from tickbird.processes import ChildError
 from tickbird.queue import Queue
 from tickbird.retry import Backoff, Rand, Retry, backoff_ms
@@ -44,6 +45,7 @@ from tickbird.storage.wire import (
     KeepRule,
     TakenJob,
     encode_result,
+    keep_rule,
     packed,
     raw_bytes,
     stacktraces,
@@ -148,8 +150,8 @@ class AttemptSettings:
 
     tasks: Mapping[str, Task[Any, Any]]
     runners: Runners
-    keep_completed: KeepRule
-    keep_failed: KeepRule
+    keep_completed: Keep
+    keep_failed: Keep
     max_started: int | None = None
 
 
@@ -310,7 +312,7 @@ class Attempt:
         except Exception as own:  # the task's own back-off function
             logger.exception("backoff_failed name=%s", job.name)
             error, ruling = own, Ruling(Outcome.FAILED, reason="unrecoverable")
-        keep = self._keep_rule(ruling.outcome)
+        keep, is_default = self._keep_rule(ruling.outcome)
         wait_ms = job.wait_ms
         return EndedAttempt(
             id=packed(job.id),
@@ -322,6 +324,7 @@ class Attempt:
             keep_count=keep.count,
             keep_age_s=keep.age_s,
             keep_limit=keep.limit,
+            is_default_rule=is_default,
             name=packed(raw_bytes(job.name)),
             wait_bucket=-1 if wait_ms is None else bucket_of(wait_ms),
             wait_ms=wait_ms or 0,
@@ -340,16 +343,21 @@ class Attempt:
             started=self.is_started,
         )
 
-    def _keep_rule(self, outcome: str) -> KeepRule:
-        """The job's own rule; else the app's, for jobs that Tickbird added; else keep all."""
+    def _keep_rule(self, outcome: str) -> tuple[KeepRule, bool]:
+        """The job's own rule; else the app's, for jobs that Tickbird added; else keep all.
+
+        Also whether it is a rule that nobody has asked for.
+        """
         options = self.job.options
         if outcome == Outcome.COMPLETED:
-            own, default = options.keep_completed, self.settings.keep_completed
+            own, keep = options.keep_completed, self.settings.keep_completed
         else:
-            own, default = options.keep_failed, self.settings.keep_failed
+            own, keep = options.keep_failed, self.settings.keep_failed
         if own is not None:
-            return own
-        return default if options.is_ours else KeepRule()
+            return own, False
+        if not options.is_ours:
+            return KeepRule(), False
+        return keep_rule(keep), keep is DEFAULT_KEEP[outcome == Outcome.COMPLETED]
 
     def _stacktrace(self, error: BaseException) -> bytes:
         limit = self.job.options.stack_traces

@@ -65,7 +65,9 @@ _DAY = timedelta(days=1)
 _HOUR_S = 3_600
 _HOURS_A_DAY = 24
 _LEAP_YEAR = 2024
+_LONGEST = 1_000
 
+_LONGEST_ZONE = 64
 _FIXED_OFFSET = re.compile(r"utc(?:([+-])(\d{1,2})(?::(\d\d))?)?", re.ASCII | re.IGNORECASE)
 _NO_PLACE = re.compile(r"(posix|right)/.*|posixrules|localtime|Factory")
 
@@ -167,7 +169,8 @@ class CronPattern:
             day += _DAY
         if day != place.wall:
             place.to_wall(day.replace(hour=0, minute=0, second=0))
-        place.to_next_day()
+        if place.wall.day == day.day:  # else a zone has left this day out
+            place.to_next_day()
 
     def _leave_hour(self, place: _Place) -> None:
         if place.repeated_hour == place.wall.hour:
@@ -273,6 +276,10 @@ class _Place:
 
 def parse_cron(pattern: str) -> CronPattern:
     """Understand a pattern; InvalidOption names the field that is wrong and what it may be."""
+    if len(pattern) > _LONGEST:
+        raise InvalidOption(
+            f"a cron pattern may have {_LONGEST:,} characters, not {len(pattern):,}"
+        )
     given = _ALIASES.get(pattern, pattern).split()
     if not 1 <= len(given) <= len(_LEFT_OUT):
         raise InvalidOption(
@@ -304,6 +311,10 @@ def parse_cron(pattern: str) -> CronPattern:
 
 def zone(name: str) -> tzinfo:
     """The time zone of an IANA name such as Europe/Berlin (in any case), UTC or UTC+5:30."""
+    if len(name) > _LONGEST_ZONE:
+        raise InvalidOption(
+            f"a time zone's name may have {_LONGEST_ZONE} characters, not {len(name):,}"
+        )
     fixed = _FIXED_OFFSET.fullmatch(name)
     if fixed is not None:
         return _fixed_offset(fixed)

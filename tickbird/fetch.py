@@ -272,13 +272,32 @@ class FetchLoop:
             await client.connection_pool.disconnect()
 
     async def _await_marker(self, client: Any) -> None:
+        """Wait for a wake-up, at most a second, or until the worker stops."""
+        popping = asyncio.ensure_future(
+            client.bzpopmin(self._keys.of("marker"), timeout=IDLE_POLL_S)
+        )
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({popping, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not popping.done():
+            popping.cancel()
         try:
-            popped = await client.bzpopmin(self._keys.of("marker"), timeout=IDLE_POLL_S)
-            if popped is not None and self._stopping.is_set():
-                await client.zadd(self._keys.of("marker"), {"0": 0})  # for an idle peer
+            await popping
+        except asyncio.CancelledError:
+            if not self._stopping.is_set():
+                raise
         except (RedisError, OSError) as error:
             logger.debug("marker_unanswered queue=%s error=%s", self.queue.label, error)
             await self._pause(_PAUSE_AFTER_FAULT_S)
+        if self._stopping.is_set():
+            await self._pass_marker_on()
+
+    async def _pass_marker_on(self) -> None:
+        """Leave a wake-up for an idle peer: ours may have been popped and never used."""
+        try:
+            await self._connection.reader.zadd(self._keys.of("marker"), {"0": 0})
+        except (RedisError, OSError) as error:
+            logger.debug("marker_not_passed_on queue=%s error=%s", self.queue.label, error)
 
     async def _pause(self, seconds: float) -> None:
         """Sleep, or wake at once when the worker stops."""

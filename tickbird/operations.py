@@ -136,7 +136,7 @@ class Operations:
         Per id: True when it is back in the queue, False when it was not in `state` (replayed
         before, removed): replaying twice makes one replay.
         """
-        _require_finished(state)
+        require_finished(state)
         codes = await self._replay(job_ids, state, reset_attempts=reset_attempts)
         return [code == 1 for code in codes]
 
@@ -251,7 +251,8 @@ class Operations:
             raise unavailable(self._connection.url, error) from error
 
 
-def _require_finished(state: JobState) -> None:
+def require_finished(state: JobState) -> None:
+    """Refuse states a job cannot be replayed from."""
     if state not in (JobState.FAILED, JobState.COMPLETED):
         raise InvalidOption(f"only failed or completed jobs can be replayed, not {state}")
 

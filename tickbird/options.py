@@ -67,6 +67,12 @@ class Keep:
         return 0 if self.age is None else parse_duration_ms(self.age, "keep age") // 1_000
 
 
+KEEP_COMPLETED = Keep(age="1d", count=1_000)
+KEEP_FAILED = Keep(age="14d", count=1_000_000)
+DEFAULT_KEEP = {True: KEEP_COMPLETED, False: KEEP_FAILED}
+"""By whether the job has completed. The very objects tell a default from a rule somebody gave."""
+
+
 @dataclass(frozen=True, slots=True)
 class Dedup:
     """At most one live job per key: what happens to a second add while the first one lives.

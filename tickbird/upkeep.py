@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from tickbird.durations import Duration, parse_duration_ms
 from tickbird.errors import InvalidOption, QueueInUse
 from tickbird.job import JobState
-from tickbird.operations import JOBS_PER_CALL, Operations, _require_finished
+from tickbird.operations import JOBS_PER_CALL, Operations, require_finished
 from tickbird.storage.connection import unavailable
 from tickbird.storage.keys import QUEUES
 from tickbird.storage.wire import packed, raw_bytes, state_suffix, text
@@ -84,7 +84,7 @@ class Upkeep(Operations):
         the call begins). One that fails again meanwhile is not taken again. `limit`: at most so
         many. As for replay() otherwise.
         """
-        _require_finished(state)
+        require_finished(state)
         begun_ms = await self._server_ms()
         last_ms = begun_ms if before_ms is None else min(before_ms, begun_ms)
         # From the next millisecond on, what is ready again by us can be told by its time.

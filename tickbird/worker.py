@@ -27,7 +27,6 @@ from tickbird.options import require_queue_name
 from tickbird.periodic import run_every
 from tickbird.runners import Runners
 from tickbird.slots import Slots
-from tickbird.storage.wire import keep_rule
 from tickbird.version import VERSION
 
 logger = logging.getLogger(__name__)
@@ -167,8 +166,8 @@ class Worker:
         attempts = AttemptSettings(
             tasks=self.app.tasks,
             runners=runners,
-            keep_completed=keep_rule(self.app.keep_completed),
-            keep_failed=keep_rule(self.app.keep_failed),
+            keep_completed=self.app.keep_completed,
+            keep_failed=self.app.keep_failed,
             max_started=self._max_started,
         )
         suspects: set[bytes] = set()

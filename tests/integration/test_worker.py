@@ -294,6 +294,24 @@ async def test_finished_jobs_follow_the_apps_keep_rule_unless_they_have_one(
     await app.aclose()
 
 
+async def test_a_default_nobody_asked_for_trims_no_peers_jobs(app: App) -> None:
+    @app.task()
+    async def work() -> None: ...
+
+    queue = app.queue("default")
+    client, keys = app.connection.reader, queue._keys
+    await client.hset(keys.of("meta"), "version", "bullmq:6.7.0")
+    await client.zadd(keys.of("completed"), {f"theirs-{n}": n for n in range(1_500)})
+    async with running(Worker(app)):
+        await finished(await work.delay())
+        shared = await client.zcard(keys.of("completed"))
+        await client.hdel(keys.of("meta"), "version")
+        await finished(await work.delay())
+
+    assert shared == 1_501
+    assert await client.zcard(keys.of("completed")) <= 1_000
+
+
 async def test_a_worker_shows_itself_while_it_works(app: App) -> None:
     release = asyncio.Event()
 

@@ -407,6 +407,7 @@ class EndedAttempt(msgspec.Struct, frozen=True, kw_only=True):
     keep_count: int = -1
     keep_age_s: int = 0
     keep_limit: int = 0
+    is_default_rule: bool = False
     name: msgspec.Raw = _EMPTY
     wait_bucket: int = -1
     wait_ms: int = 0

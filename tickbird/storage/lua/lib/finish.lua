@@ -45,6 +45,9 @@ local function keep_or_delete(call, set, a)
   end
   redis.call("ZADD", set, call.now_ms, a.id)
   redis.call("HSET", q.job(a.id), "finishedOn", call.now_ms)
+  -- A rule trims everybody's jobs. One that nobody has asked for keeps away from queues that
+  -- BullMQ's own clients use: their users expect to find what they have not removed.
+  if a.is_default_rule and call.meta.has_peers then return end
   if a.keep_count > 0 or a.keep_age_s > 0 then
     call.trims[set .. a.keep_count .. ":" .. a.keep_age_s .. ":" .. a.keep_limit] =
       { set, a.keep_count, a.keep_age_s, a.keep_limit }

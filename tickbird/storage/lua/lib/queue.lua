@@ -21,6 +21,8 @@ local function read_meta(q)
     concurrency = tonumber(v[2]),
     max = tonumber(v[4]) and tonumber(v[3]),
     duration = tonumber(v[4]),
+    -- Written by queue objects of other clients when they are made; never by us.
+    has_peers = v[6] ~= false,
     max_events = tonumber(v[5]) or 10000,
     wait_list = q.wait,
   }
