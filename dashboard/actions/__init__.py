@@ -1,0 +1,1 @@
+"""Every write to a queue, in one place: allowed, done, recorded."""

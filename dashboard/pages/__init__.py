@@ -1,0 +1,1 @@
+"""One module per page: ask a query or an action, then render."""
