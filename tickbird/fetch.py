@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 
 from tickbird.attempt import Attempt
 from tickbird.clock import Clock, SystemClock
+from tickbird.errors import TickbirdError
 from tickbird.job import QueueRef
 from tickbird.limits import RateLimit
 from tickbird.lock import LockKeeper
@@ -47,6 +48,8 @@ class FetchSettings:
     lock_ms: int
     rate_limit: RateLimit | None = None
     metrics_minutes: int = 0
+    stall_limit: int | None = None
+    """Stalls up to which a job runs that another client has given up on; None: it fails."""
 
     @property
     def message(self) -> bytes:
@@ -58,6 +61,7 @@ class FetchSettings:
                 "name": self.worker_name,
                 "data_points": self.metrics_minutes,
                 **({} if limit is None else {"max": limit.max, "duration": limit.duration_ms}),
+                **({} if self.stall_limit is None else {"stall_limit": self.stall_limit}),
             }
         )
 
@@ -98,6 +102,7 @@ class FetchLoop:
         self._look_again: asyncio.TimerHandle | None = None
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._fault = ""
         keeper.watch(queue, self._lane, self._token)
 
     def stop_taking(self) -> None:
@@ -122,9 +127,19 @@ class FetchLoop:
             while not (self._stopping.is_set() and not self.running and not self._ended):
                 try:
                     await self.run_once()
-                except Exception:  # the loop may end only by shutdown
+                    self._fault = ""
+                except TickbirdError as error:
+                    await self._after_fault(error)
+                except Exception as error:  # the loop may end only by shutdown
                     logger.exception("fetch_failed queue=%s", self.queue.label)
-                    await asyncio.sleep(_PAUSE_AFTER_FAULT_S)
+                    await self._after_fault(error)
+
+    async def _after_fault(self, error: Exception) -> None:
+        """Say a fault once, and wait a little before the next try."""
+        if str(error) != self._fault:
+            self._fault = str(error)
+            logger.warning("fetch_refused queue=%s error=%s", self.queue.label, error)
+        await self._pause(_PAUSE_AFTER_FAULT_S)
 
     async def run_once(self) -> None:
         """One call, or one wait for a reason to call."""

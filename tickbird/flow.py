@@ -170,6 +170,12 @@ def _plan(
 def child_fields(parent: Parent) -> dict[str, Any]:
     """What makes a new job a child: its hash's fields, and what its options repeat."""
     require_on_failure(parent.on_failure)
+    if ":" in parent.job_id:
+        # A relation is the parent's key, whose id is what follows the last colon.
+        raise InvalidOption(
+            f"a schedule's job cannot have children, and {parent.job_id!r} is one: let it add a "
+            "job that has them"
+        )
     keys = QueueKeys(parent.queue)
     flag = {} if parent.on_failure is None else {_FLAGS[parent.on_failure]: True}
     qualified = f"{parent.queue.prefix}:{parent.queue.name}"

@@ -39,7 +39,6 @@ class Heartbeat:
         self._connection = connection
         self._worker_id = worker_id
         self._loops = loops
-        self._slots = slots
         self._is_stopping = is_stopping
         self._clock = clock or SystemClock()
         self._constant = {
@@ -66,7 +65,8 @@ class Heartbeat:
             fields = {
                 **self._constant,
                 "seen_at_ms": now_ms,
-                "busy": self._slots.busy,
+                # Not the slots' own count: a call in flight holds the slots it may fill.
+                "busy": sum(len(each.running) for each in self._loops),
                 "stopping": int(self._is_stopping()),
                 "running": msgspec.json.encode(
                     [(i, n.encode(errors="replace").decode(), at) for i, n, at in running]

@@ -17,11 +17,6 @@ class Slots:
         self.available.set()
         self._waiting: dict[Callable[[], None], None] = {}
 
-    @property
-    def busy(self) -> int:
-        """Slots in use."""
-        return self.total - self.free
-
     def take(self, wake: Callable[[], None]) -> int:
         """All that are free now, to be given back by `release`; 0 queues `wake` for its turn."""
         taken, self.free = self.free, 0

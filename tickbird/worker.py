@@ -49,6 +49,9 @@ class Worker:
     `rate_limit` ("100/s"): starts per window over all workers of a queue, where the queue has no
     limit of its own. `max_started`: a job that was started more often fails without running.
     `metrics_minutes`: keep BullMQ's own counts per minute for so long (0: do not).
+    `recover_foreign`: bring back also jobs that workers of other clients have left, by this
+    worker's `stall_limit`; theirs leave it to ours while one lives. Not where they work without
+    renewing locks.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Worker:
         rate_limit: str | RateLimit | None = None,
         max_started: int | None = None,
         metrics_minutes: int = 0,
+        recover_foreign: bool = True,
     ) -> None:
         if isinstance(queues, str) or not queues:
             raise InvalidOption(f"queues must be a list of queue names, not {queues!r}")
@@ -92,6 +96,7 @@ class Worker:
         self._max_started = max_started
         _require_between("metrics_minutes", metrics_minutes, 0, 60 * 24 * 14)
         self._metrics_minutes = metrics_minutes
+        self._recover_foreign = recover_foreign
         self._stop = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -161,7 +166,12 @@ class Worker:
 
     def _fetch_loops(self, slots: Slots, keeper: LockKeeper, runners: Runners) -> list[FetchLoop]:
         settings = FetchSettings(
-            self.id, self.name, self._lock_ms, self._rate_limit, self._metrics_minutes
+            self.id,
+            self.name,
+            self._lock_ms,
+            self._rate_limit,
+            self._metrics_minutes,
+            self._stall_limit if self._recover_foreign else None,
         )
         attempts = AttemptSettings(
             tasks=self.app.tasks,
@@ -192,6 +202,7 @@ class Worker:
                 interval_s=self._stalled_interval_s,
                 grace_s=self._lock_ms / 3_000,
                 stall_limit=self._stall_limit,
+                recover_foreign=self._recover_foreign,
             )
             for queue in self.queues
         ]

@@ -18,11 +18,16 @@ class LossyProxy:
         self._target = target
         self._rand = random.Random(seed)
         self.loss = 0.0
+        self._instead: list[bytes] = []
         self._may_speak = asyncio.Event()
         self._may_speak.set()
         self.dropped = 0
         self.url = ""
         self._lines: set[asyncio.Task[None]] = set()
+
+    def answer_instead(self, *replies: str) -> None:
+        """Answer the next script calls with these error replies; the server never sees them."""
+        self._instead += [f"-{reply}\r\n".encode() for reply in replies]
 
     def fall_silent(self) -> None:
         """Hold back every reply, without cutting the lines."""
@@ -48,7 +53,7 @@ class LossyProxy:
         except OSError:
             writer.close()
             return
-        forward = asyncio.create_task(_copy(reader, up_writer))
+        forward = asyncio.create_task(self._forward(reader, writer, up_writer))
         try:
             # A client that went away in between lost nothing it still waits for.
             while chunk := await up_reader.read(1 << 20):
@@ -65,13 +70,20 @@ class LossyProxy:
             for end in (writer, up_writer):
                 end.close()
 
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
-        while chunk := await reader.read(1 << 20):
-            writer.write(chunk)
-            await writer.drain()
-    writer.close()
+    async def _forward(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        up_writer: asyncio.StreamWriter,
+    ) -> None:
+        with suppress(OSError):
+            while chunk := await reader.read(1 << 20):
+                if self._instead and b"EVAL" in chunk:
+                    writer.write(self._instead.pop(0))  # as a server that refuses does: undone
+                else:
+                    up_writer.write(chunk)
+                    await up_writer.drain()
+        up_writer.close()
 
 
 @asynccontextmanager

@@ -19,6 +19,7 @@ from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
+    BusyLoadingError,
     NoPermissionError,
     RedisError,
     ResponseError,
@@ -30,32 +31,11 @@ from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
-from tickbird.errors import (
-    InvalidOption,
-    InvalidUrl,
-    JobNotFound,
-    LockLost,
-    QueueFull,
-    RedisUnavailable,
-    TickbirdError,
-)
+from tickbird.errors import InvalidUrl, RedisUnavailable, TickbirdError
+from tickbird.storage.replies import TABLE, Meaning, code_of, refusal_of
 
 DEFAULT_URL = "redis://localhost:6379/0"
 _SOCKET_TIMEOUT_S = 5.0
-
-# Replies that say "not now": the command had no effect and may be sent again.
-_PASSING = (
-    "LOADING", "BUSY", "READONLY", "MASTERDOWN", "NOREPLICAS", "MISCONF", "TRYAGAIN",
-    "CLUSTERDOWN", "UNBLOCKED", "MOVED", "ASK",
-)  # fmt: skip
-
-
-# What our own scripts refuse, by the first word of the error.
-_REFUSALS: dict[str, type[TickbirdError]] = {
-    "NO_PARENT": JobNotFound,
-    "OTHER_PARENT": InvalidOption,
-    "LOCK_LOST": LockLost,
-}
 
 
 class NotSent(Exception):
@@ -134,9 +114,12 @@ class Connection:
         try:
             await connection.send_command(*command)
             reply = await connection.read_response()
-        except ResponseError as error:
-            settled = True
-            raise _refusal(error) from error
+        except (ResponseError, BusyLoadingError, AuthenticationError) as error:
+            settled = TABLE.get(code_of(error)) is not Meaning.NOT_HERE
+            meaning = _meaning_of(self.url, error)
+            if meaning is error:
+                raise
+            raise meaning from error
         except (RedisConnectionError, RedisTimeoutError, OSError) as error:
             raise ReplyLost(str(error)) from error
         else:
@@ -223,22 +206,16 @@ def _refuses_credentials(error: BaseException | None) -> bool:
     return False
 
 
-def _refusal(error: ResponseError) -> Exception:
-    """The meaning of an error reply."""
-    text = str(error)
-    word = text.split(" ", 1)[0]
-    if word == "OOM" or "used memory > 'maxmemory'" in text:
-        return QueueFull(
-            "Redis is at its memory limit (maxmemory): nothing was added; "
-            "let the queues drain, remove finished jobs, or give Redis more memory"
-        )
-    if word in _REFUSALS:
-        return _REFUSALS[word](text.partition(" ")[2].partition(" script: ")[0])
-    # redis-py strips the first word of the replies it has a class for.
-    if word in _PASSING or type(error).__name__ in {
-        "BusyLoadingError", "ReadOnlyError", "TryAgainError", "MasterDownError", "ClusterDownError",
-    }:  # fmt: skip
-        return NotNow(text)
+def _meaning_of(url: str, error: RedisError) -> Exception:
+    """What an error reply says to the caller of `call`."""
+    refusal = refusal_of(error)
+    if refusal is not None:
+        return refusal
+    meaning = TABLE.get(code_of(error))
+    if meaning in (Meaning.NOT_NOW, Meaning.NOT_HERE):
+        return NotNow(f"{code_of(error)} {error}")
+    if meaning in (Meaning.FORBIDDEN, Meaning.WRONG_SERVER):
+        return unavailable(url, error)
     return error
 
 
@@ -254,6 +231,11 @@ def unavailable(url: str, error: BaseException) -> TickbirdError:
         )
     if isinstance(error, NoPermissionError):
         return RedisUnavailable(f"Redis at {where} does not let this user run a command: {error}")
+    if isinstance(error, RedisError) and TABLE.get(code_of(error)) is Meaning.WRONG_SERVER:
+        return RedisUnavailable(
+            f"Redis at {where} is part of a cluster and sends us elsewhere ({error}); "
+            "a cluster cannot be used by the address of one server"
+        )
     return RedisUnavailable(
         f"no Redis answers at {where} ({error}); start one, or give another address by "
         "--redis-url or TICKBIRD_REDIS_URL"

@@ -8,6 +8,7 @@ call in flight; a lane whose last call was never settled is not used again.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import secrets
 from typing import Any
@@ -18,6 +19,8 @@ from tickbird.job import QueueRef
 from tickbird.storage import scripts
 from tickbird.storage.connection import Connection, NotNow, NotSent, ReplyLost, unavailable
 from tickbird.storage.keys import QueueKeys
+
+logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 1.0
@@ -57,6 +60,7 @@ class Lane:
         may_have_arrived = not self.settled
         self.settled = False
         pause_s = _FIRST_PAUSE_S
+        waited = False
         while True:
             try:
                 reply = await scripts.run(
@@ -72,7 +76,17 @@ class Lane:
                 raise
             else:
                 self.settled = True
+                if waited:
+                    logger.info("redis_answers_again queue=%s", self._keys.queue.label)
                 return reply
+            if not waited:
+                waited = True
+                logger.warning(
+                    "redis_does_not_answer queue=%s script=%s error=%s",
+                    self._keys.queue.label,
+                    script,
+                    failure,
+                )
             if (
                 deadline_s is not None
                 and self._clock.monotonic_s() - started_s + pause_s > deadline_s

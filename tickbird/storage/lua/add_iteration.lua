@@ -23,8 +23,11 @@ if tonumber(redis.call("ZSCORE", q["repeat"], id)) == tonumber(ARGV[5]) then
   if redis.call("EXISTS", q.job(job.id)) == 1 then
     emit(q, "duplicated", "jobId", job.id)
   else
+    local record = q["repeat:" .. id]
     redis.call("ZADD", q["repeat"], tonumber(ARGV[6]), id)
-    redis.call("HINCRBY", q["repeat:" .. id], "ic", 1)
+    -- A record of the older generation has no data of its own until its first run.
+    if redis.call("HEXISTS", record, "ic") == 0 then redis.call("HSETNX", record, "data", job.data) end
+    redis.call("HINCRBY", record, "ic", 1)
     add_job(call, job)
     answer = 1
   end

@@ -20,19 +20,23 @@ if answered then return answered end
 local jobs = cmsgpack.unpack(ARGV[4])
 local call = open_call(ARGV[1], clock_now(ARGV[5]))
 
--- All that may be refused is refused before the first write.
-local new_parents = {}
+-- All that may be refused is refused before the first write. Ids and ties of this very call count.
+local added, ties = {}, {}
 for _, job in ipairs(jobs) do
-  local prefix = job.prefix or call.q.prefix
-  if job.has_children then new_parents[prefix .. job.id] = true end
+  local key = (job.prefix or call.q.prefix) .. job.id
   if job.parent_key then
-    if not new_parents[job.parent_key] and redis.call("EXISTS", job.parent_key) == 0 then
+    if not added[job.parent_key] and redis.call("EXISTS", job.parent_key) == 0 then
       return redis.error_reply("NO_PARENT there is no job " .. job.parent_key)
     end
-    local other = job.id ~= "" and redis.call("HGET", prefix .. job.id, "parentKey")
-    if other and other ~= job.parent_key and redis.call("EXISTS", other) == 1 then
+    local other = job.id ~= "" and (ties[key] or redis.call("HGET", key, "parentKey"))
+    if other and other ~= job.parent_key
+        and (added[other] or redis.call("EXISTS", other) == 1) then
       return redis.error_reply("OTHER_PARENT job " .. job.id .. " is a child of " .. other)
     end
+  end
+  if job.id ~= "" then
+    added[key] = true
+    ties[key] = job.parent_key or ties[key]
   end
 end
 

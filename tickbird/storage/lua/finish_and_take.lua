@@ -8,7 +8,8 @@
 --          keep_count (-1 = all, 0 = delete), keep_age_s, keep_limit, name, wait_bucket
 --          (-1 = unknown), wait_ms, run_bucket, run_ms, attempts, reason, lifo, started }
 --        5 slots to fill   6 token for the jobs taken   7 msgpack: { lock_ms, name or "", max,
---          duration (the worker's own rate limit, or absent), data_points (of metrics) }
+--          duration (the worker's own rate limit, or absent), data_points (of metrics),
+--          stall_limit (up to which it runs what others have given up on, or absent) }
 --        8 1 = this process may take a suspect   9 now_ms, tests only
 -- Reply  { per ended attempt: 0 done, 1 lock lost, 2 not active, 3 vanished, 4 children pending,
 --          5 children failed, or the text of an error; { id, hash as flat list } per job taken;

@@ -7,7 +7,7 @@
 -- Reply  { ids brought back, 1 = there may be more }
 -- Events "waiting" prev=active or "delayed", then "stalled"
 -- @include lib/clock
--- @include lib/call
+-- @include lib/stall
 local q = open_queue(ARGV[1])
 local limit, allowed_stalls = tonumber(ARGV[2]), tonumber(ARGV[3])
 math.randomseed(tonumber(ARGV[4]))
@@ -27,44 +27,10 @@ if #expired == 0 then return { {}, 0 } end
 
 local call = open_call(ARGV[1], now_ms)
 local recovered = {}
-
-local function route(id, job, stalls)
-  if stalls >= 2 and stalls <= allowed_stalls then
-    -- A suspect: it was there at two deaths. Spread over time, so that suspects run apart.
-    local delay_ms = math.random(1000, 1000 * 2 ^ stalls)
-    redis.call("HSET", job, "delay", delay_ms, "tb:rdy", now_ms + delay_ms)
-    make_delayed(call, id, now_ms + delay_ms)
-    return
-  end
-  if stalls > allowed_stalls then
-    -- The text BullMQ's workers know: whoever takes the job next fails it without running it.
-    redis.call("HSET", job, "defa", "job stalled more than allowable limit")
-  end
-  redis.call("HSET", job, "tb:rdy", now_ms)
-  redis.call("RPUSH", call.meta.wait_list, id)
-  emit(q, "waiting", "jobId", id, "prev", "active")
-  call.pushed = true
-end
-
-local function recover(id)
-  local job = q.job(id)
-  local lock = redis.call("GET", job .. ":lock")
-  if lock and string.sub(lock, 1, 3) ~= "tb:" then return end -- another client's by now
-  if redis.call("LREM", q.active, -1, id) == 0 then return end -- finished or removed
-  redis.call("DEL", job .. ":lock")
-  redis.call("SREM", q.stalled, id)
-  if redis.call("EXISTS", job) == 0 then
-    count(call.stats, "vanished", 1)
-    return
-  end
-  route(id, job, redis.call("HINCRBY", job, "stc", 1))
-  emit(q, "stalled", "jobId", id)
-  count(call.stats, "stalled", 1)
-  recovered[#recovered + 1] = id
-end
-
 for _, id in ipairs(expired) do
-  recover(id)
+  local lock = redis.call("GET", q.job(id) .. ":lock")
+  local is_ours = not lock or string.sub(lock, 1, 3) == "tb:" -- else another client's by now
+  if is_ours and bring_back(call, id, allowed_stalls) then recovered[#recovered + 1] = id end
   redis.call("ZREM", locks, id)
 end
 close_call(call)

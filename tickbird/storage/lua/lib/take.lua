@@ -64,7 +64,7 @@ local function pop_next(q)
   return id
 end
 
--- name, stalls, defa and size of a hash as HGETALL gives it; nil when it is no job.
+-- name, stalls, defa (and where it stands) and size of a hash as HGETALL gives it; nil when it is no job.
 local function look_at(fields)
   if fields.err then return nil end
   local seen = { stalls = 0, bytes = 0 }
@@ -73,7 +73,7 @@ local function look_at(fields)
     seen.bytes = seen.bytes + #field + #value
     if field == "name" then seen.name = value
     elseif field == "stc" then seen.stalls = tonumber(value) or 0
-    elseif field == "defa" then seen.defa = value end
+    elseif field == "defa" then seen.defa, seen.defa_at = value, i end
   end
   return seen.name and seen or nil
 end
@@ -86,7 +86,20 @@ local function put_suspect_off(call, id)
   make_delayed(call, id, call.now_ms + 1000)
 end
 
--- Take up to `wanted` jobs. `by` = { token, lock_ms, name, may_take_suspect, max, duration }.
+-- Other clients give a job up at its second stall. Within our own limit it runs all the same.
+local function pardon(call, by, id, seen, fields)
+  if seen.defa ~= "job stalled more than allowable limit" or not by.stall_limit
+      or seen.stalls > by.stall_limit then
+    return
+  end
+  redis.call("HDEL", call.q.job(id), "defa")
+  table.remove(fields, seen.defa_at)
+  table.remove(fields, seen.defa_at)
+  seen.defa = nil
+end
+
+-- Take up to `wanted` jobs. `by` = { token, lock_ms, name, may_take_suspect, max, duration,
+-- stall_limit }.
 -- Returns { {id, hash as flat list}, ... } and the milliseconds until a rate limit ends.
 local function take_jobs(call, wanted, by)
   local q, now_ms = call.q, call.now_ms
@@ -103,6 +116,7 @@ local function take_jobs(call, wanted, by)
     local job = q.job(id)
     local fields = redis.pcall("HGETALL", job)
     local seen = look_at(fields)
+    if seen then pardon(call, by, id, seen, fields) end
     if not seen then
       redis.call("LREM", q.active, 1, id)
       count(call.stats, "vanished", 1)
