@@ -44,7 +44,7 @@ _WORKER_OPTIONS = (
 )
 _DASHBOARD_OPTIONS = (
     *("--host", HOST),
-    *("--alert-window", "60s"),  # ten minutes are too long for a tour of three
+    *("--alert-window", "30s"),  # ten minutes are too long for a tour of three
 )
 
 

@@ -67,7 +67,7 @@ _SPIKE = Phase(
     orders_per_s=40,
     warehouse=Mode.SLOW,
     says="a sale starts, and the warehouse answers slowly: orders come faster than it takes them",
-    look="the depth of webhooks climbs and would never be 0 again; after 45 seconds an alert fires",
+    look="the depth of webhooks climbs and would never be 0 again; after some 20 seconds an alert fires",
 )
 _DRAIN = Phase(
     name="drain",

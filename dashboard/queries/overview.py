@@ -52,6 +52,7 @@ class Sort(StrEnum):
     DEAD = "dead"
 
 
+NEVER = "never at this rate"
 TITLES = {
     Sort.HURT: "what hurts",
     Sort.NAME: "queue",
@@ -82,7 +83,7 @@ def overview(snapshot: Snapshot, asked: Request) -> Overview:
     figures.sort(key=lambda f: _sort_key(f, asked.sort, severity))
     shown = figures[asked.offset : asked.offset + ROWS]
     return Overview(
-        headline=_headline(len(snapshot.queues), worries),
+        headline=_headline(snapshot, worries),
         calm=_calm(snapshot),
         worries=worries,
         tiles=_tiles(snapshot),
@@ -126,7 +127,8 @@ def _sort_key(figures: QueueFigures, sort: Sort, severity: dict[str, str]) -> tu
     return (-by[sort](), label)
 
 
-def _headline(queues: int, worries: tuple[Worry, ...]) -> str:
+def _headline(snapshot: Snapshot, worries: tuple[Worry, ...]) -> str:
+    queues = len(snapshot.queues)
     troubled = len({worry.queue for worry in worries if worry.queue})
     if any(not worry.queue for worry in worries) and not troubled:
         return "Redis needs you"
@@ -135,7 +137,16 @@ def _headline(queues: int, worries: tuple[Worry, ...]) -> str:
         return f"{troubled} of {plural(queues, 'queue')} {verb} you"
     if queues == 0:
         return "No queues yet"
-    return "Nothing needs you"
+    return "Nothing needs you yet" if _growing(snapshot) else "Nothing needs you"
+
+
+def _growing(snapshot: Snapshot) -> list[str]:
+    """Queues that grow and would not drain; too short a time for an alert, or it would say so."""
+    return [
+        figures.sample.queue.label
+        for figures in snapshot.queues
+        if empty_in_of(figures) == (NEVER, "bad")
+    ]
 
 
 def _calm(snapshot: Snapshot) -> str:
@@ -148,7 +159,9 @@ def _calm(snapshot: Snapshot) -> str:
     ready = f"{plural(depth, 'job')} ready" if depth else "no job waits"
     flow = f"{rate(finished)} finished a minute" if finished else "nothing runs"
     rest = f"; {plural(paused, 'queue is', 'queues are')} paused" if paused else ""
-    return f"{plural(len(snapshot.queues), 'queue')}: {ready}, {flow}{rest}."
+    growing = _growing(snapshot)
+    watch = f" Watch {', '.join(growing[:3])}: more comes in than goes out." if growing else ""
+    return f"{plural(len(snapshot.queues), 'queue')}: {ready}, {flow}{rest}.{watch}"
 
 
 def queue_row(figures: QueueFigures, severity: str) -> QueueRow:
@@ -212,7 +225,7 @@ def _trend(figures: QueueFigures) -> str:
     third = len(depth) // 3
     early, late = sum(depth[:third]) / third, sum(depth[-third:]) / third
     floor = max(10.0, 0.2 * max(early, late))
-    if late - early > floor:
+    if min(late, depth[-1]) - early > floor:  # what has drained since does not rise
         return "up"
     return "down" if early - late > floor else "flat"
 
@@ -258,7 +271,7 @@ def empty_in_of(figures: QueueFigures) -> tuple[str, str]:
         return "now", ""
     if drain_s is None:
         tone = "bad" if _trend(figures) == "up" else "warn"
-        return "never at this rate", tone
+        return NEVER, tone
     return duration(drain_s * 1_000), ""
 
 
@@ -283,7 +296,7 @@ def _tiles(snapshot: Snapshot) -> tuple[Tile, ...]:
         Tile(
             name="Failed attempts",
             measure=Measure(percent(total.failure_rate), "%" if total.attempts else ""),
-            context=f"{total.failed_attempts:,} of {total.attempts:,} in {duration(total.window_s * 1_000)}"
+            context=f"{total.failed_attempts:,} of {total.attempts:,} attempts"
             if total.attempts
             else "nothing attempted",
             tone=failure_tone(total.failure_rate),
