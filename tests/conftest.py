@@ -83,6 +83,11 @@ def redis_url() -> Iterator[str]:
             yield server.url
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Browser tests last: Playwright's blocking interface keeps an event loop running behind it."""
+    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
+
+
 async def eventually(check: Callable[[], Awaitable[object]], within_s: float = 20.0) -> object:
     """Await `check` again and again until it gives something true; fails after `within_s`."""
     deadline_s = time.monotonic() + within_s

@@ -64,6 +64,13 @@ def _worker_command(commands: argparse._SubParsersAction[argparse.ArgumentParser
     parser.add_argument(
         "--grace", default="25s", help="let running jobs end when stopping (default 25s)"
     )
+    parser.add_argument("--rate-limit", help="starts over all workers of a queue, e.g. 100/s")
+    parser.add_argument("--max-started", type=int, help="fail jobs that were started more often")
+    parser.add_argument(
+        "--metrics-minutes", type=int, default=0, help="keep BullMQ's counts per minute so long"
+    )
+    parser.add_argument("--health-port", type=int, help="serve /healthz and /readyz on this port")
+    parser.add_argument("--health-host", default="127.0.0.1", help="(default 127.0.0.1)")
     parser.add_argument("--name", help="shown as the worker of a job (default host:pid)")
     parser.add_argument("--redis-url", help="overrides the app's; else TICKBIRD_REDIS_URL")
     parser.add_argument(
@@ -95,6 +102,10 @@ def _run_worker(args: argparse.Namespace) -> int:
             stalled_interval_ms=args.stalled_interval_ms,
             grace=args.grace,
             name=args.name,
+            rate_limit=args.rate_limit,
+            max_started=args.max_started,
+            metrics_minutes=args.metrics_minutes,
+            health=None if args.health_port is None else (args.health_host, args.health_port),
         )
         try:
             await worker.run()

@@ -68,7 +68,9 @@ class LockKeeper:
         self._thread: threading.Thread | None = None
         self._client: Any = None
         self._is_failing = False
+        self.lock_s = lock_ms / 1_000
         self.renewed_at_s = self._clock.monotonic_s()
+        """Monotonic time of the last round in which the server answered, or had nothing to."""
 
     def hold(
         self,

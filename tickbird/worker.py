@@ -18,6 +18,7 @@ from tickbird.doctor import require_usable_server
 from tickbird.durations import Duration, parse_duration_ms
 from tickbird.errors import InvalidOption
 from tickbird.fetch import FetchLoop, FetchSettings
+from tickbird.health import HealthServer
 from tickbird.heartbeat import INTERVAL_S, Heartbeat
 from tickbird.job import QueueRef
 from tickbird.limits import RateLimit
@@ -51,7 +52,8 @@ class Worker:
     `metrics_minutes`: keep BullMQ's own counts per minute for so long (0: do not).
     `recover_foreign`: bring back also jobs that workers of other clients have left, by this
     worker's `stall_limit`; theirs leave it to ours while one lives. Not where they work without
-    renewing locks.
+    renewing locks. `health`: host and port on which `/healthz` and `/readyz` are served; port 0 is
+    any free one.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Worker:
         max_started: int | None = None,
         metrics_minutes: int = 0,
         recover_foreign: bool = True,
+        health: tuple[str, int] | None = None,
     ) -> None:
         if isinstance(queues, str) or not queues:
             raise InvalidOption(f"queues must be a list of queue names, not {queues!r}")
@@ -97,6 +100,10 @@ class Worker:
         _require_between("metrics_minutes", metrics_minutes, 0, 60 * 24 * 14)
         self._metrics_minutes = metrics_minutes
         self._recover_foreign = recover_foreign
+        self._health = health
+        self.loops: list[FetchLoop] = []
+        self.health_port: int | None = None
+        """The port of the health checks, once they are served."""
         self._stop = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -115,13 +122,14 @@ class Worker:
         slots = Slots(self.concurrency)
         keeper = LockKeeper(self.app.connection, lock_ms=self._lock_ms)
         runners = Runners(self._threads, self.concurrency)
-        loops = self._fetch_loops(slots, keeper, runners)
+        loops = self.loops = self._fetch_loops(slots, keeper, runners)
         heartbeat = Heartbeat(
             self.app.connection, self.id, VERSION, loops, slots, is_stopping=self._stop.is_set
         )
         if handle_signals:
             self._handle_signals()
         await self.app.upsert_schedules()
+        health = await self._serve_health(loops, slots, keeper)
         keeper.start()
         logger.info(
             "worker_started id=%s queues=%s concurrency=%d",
@@ -143,6 +151,8 @@ class Worker:
                 drained.set()
             await _quietly(heartbeat.say_goodbye)
         finally:
+            if health is not None:
+                await health.stop()
             keeper.stop()
             runners.close()
             logger.info("worker_stopped id=%s", self.id)
@@ -193,6 +203,19 @@ class Worker:
             )
             for queue in self.queues
         ]
+
+    async def _serve_health(
+        self, loops: Sequence[FetchLoop], slots: Slots, keeper: LockKeeper
+    ) -> HealthServer | None:
+        if self._health is None:
+            return None
+        host, port = self._health
+        health = HealthServer(
+            loops, host=host, port=port, is_stopping=self._stop, slots=slots, keeper=keeper
+        )
+        self.health_port = await health.start()
+        logger.info("health_served host=%s port=%d", host, self.health_port)
+        return health
 
     def _maintenance(self) -> list[Maintenance]:
         return [

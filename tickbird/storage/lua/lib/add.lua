@@ -90,6 +90,11 @@ local function release_dedup(call, dedup_id, id)
   if not ok or type(opts) ~= "table" then opts = {} end
   redis.call("INCR", q.id)
   local new_id = v[4] or string.format("%d", redis.call("GET", q.id))
+  if redis.call("EXISTS", q.job(new_id)) == 1 then
+    -- Another add has taken the proposal's own id meanwhile: that job stands for it.
+    emit(q, "duplicated", "jobId", new_id)
+    return
+  end
   redis.call("SET", key, new_id)
   local job = {
     name = v[1], data = v[2] or "{}", opts = v[3] or "{}", dedup = { id = dedup_id },

@@ -27,17 +27,18 @@ local function keep_last(call, job, id, owner)
   return true
 end
 
--- A delayed owner gives way to the new job.
-local function replace_delayed(call, job, id, owner)
+-- A delayed owner gives way to the new job. Its parent, if it has become a child, waits no longer.
+local function replace_delayed(call, job, id, owner, ttl_ms)
   local q, dedup = call.q, job.dedup
   if redis.call("ZREM", q.delayed, owner) == 0 then return false end
   local key = q["de:" .. dedup.id]
+  leave_parent(call, owner, fields_of(q, owner, "parentKey")[1])
   delete_jobs(q, { owner })
   emit(q, "removed", "jobId", owner, "prev", "delayed")
   tell_deduplicated(call, job, id, owner)
   redis.call("DEL", q["dn:" .. dedup.id])
   if dedup.extend or redis.call("PTTL", key) == -1 then
-    set_owner(key, id, dedup.ttl_ms)
+    set_owner(key, id, ttl_ms)
   else
     redis.call("SET", key, id, "KEEPTTL")
   end
@@ -71,7 +72,7 @@ local function deduplicate(call, job, id)
     return nil
   end
   if dedup.replace then
-    if replace_delayed(call, job, id, owner) then return nil end
+    if replace_delayed(call, job, id, owner, ttl_ms) then return nil end
     if dedup.keep_last then keep_last(call, job, id, owner) end
     return owner
   end

@@ -164,7 +164,8 @@ function ends.waiting_children(call, a)
   local q, job = call.q, call.q.job(a.id)
   redis.call("ZADD", q["waiting-children"], call.now_ms, a.id)
   emit(q, "waiting-children", "jobId", a.id, "prev", "active")
-  release_if_done(call, job)
+  -- By its id, which may hold colons: a schedule's job does.
+  if redis.call("SCARD", job .. ":dependencies") == 0 then release_job(call, a.id) end
 end
 
 -- Whether a job may end in this way while it has children that are not done, or failed.

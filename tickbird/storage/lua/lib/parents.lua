@@ -8,11 +8,10 @@ local function split_key(key)
   return prefix, id
 end
 
--- Let a parent run that has waited long enough. Nothing happens unless it exists and waits.
-local function release_parent(call, parent_key)
-  local prefix, id = split_key(parent_key)
-  local parent = call_for(call, prefix)
+-- Let a job of the call's own queue run that has waited for children.
+local function release_job(parent, id)
   local q = parent.q
+  local parent_key = q.job(id)
   if redis.call("EXISTS", parent_key) == 0 or redis.call("ZREM", q["waiting-children"], id) == 0 then
     return false
   end
@@ -30,6 +29,12 @@ local function release_parent(call, parent_key)
   make_wait(parent, id, priority, true)
   emit(q, "waiting", "jobId", id, "prev", "waiting-children")
   return true
+end
+
+-- Let a parent run that has waited long enough. Nothing happens unless it exists and waits.
+local function release_parent(call, parent_key)
+  local prefix, id = split_key(parent_key)
+  return release_job(call_for(call, prefix), id)
 end
 
 local function release_if_done(call, parent_key)
