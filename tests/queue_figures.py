@@ -73,6 +73,8 @@ def figures(
     foreign_workers: int = 0,
     error: str | None = None,
     rates: Rates | None = None,
+    oldest_failed_at_ms: int | None = None,
+    is_shared: bool = False,
 ) -> QueueFigures:
     """A queue whose depth has been `depths`, second by second up to `at_ms`."""
     return QueueFigures(
@@ -88,6 +90,8 @@ def figures(
             workers=tuple(workers),
             foreign_workers=foreign_workers,
             error=error,
+            oldest_failed_at_ms=oldest_failed_at_ms,
+            is_shared=is_shared,
         ),
         series=series_of(depths[-600:], at_ms=at_ms),
         minutes=series_of(minutes, at_ms=at_ms, step_s=60),

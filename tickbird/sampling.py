@@ -59,6 +59,10 @@ class QueueSample:
     stats: QueueStats
     workers: tuple[WorkerInfo, ...]
     foreign_workers: int
+    is_shared: bool = False
+    """Clients of BullMQ use the queue, too: default retention leaves it alone."""
+    oldest_failed_at_ms: int | None = None
+    """When the oldest of the dead letters failed."""
     error: str | None = None
 
 
@@ -66,7 +70,7 @@ def count_commands(queue: QueueRef, now_ms: int) -> list[tuple[Any, ...]]:
     """The first round."""
     keys = QueueKeys(queue)
     return [
-        ("HMGET", keys.of("meta"), "paused"),
+        ("HMGET", keys.of("meta"), "paused", "version"),
         ("LLEN", keys.of("wait")),
         ("LLEN", keys.of("paused")),
         ("ZCARD", keys.of("prioritized")),
@@ -81,6 +85,7 @@ def count_commands(queue: QueueRef, now_ms: int) -> list[tuple[Any, ...]]:
         ("LINDEX", keys.of("wait"), -1),
         ("LINDEX", keys.of("paused"), -1),
         ("ZRANGE", keys.of("prioritized"), 0, 0),
+        ("ZRANGE", keys.of("failed"), 0, 0, "WITHSCORES"),
     ]
 
 
@@ -145,7 +150,17 @@ class QueueCounts:
             stats=stats_from_hash(stats),
             workers=tuple(worker for worker in workers if worker is not None),
             foreign_workers=foreign_workers,
+            is_shared=meta[1] is not None,
+            oldest_failed_at_ms=_score_of_first(self.replies[15]),
         )
+
+
+def _score_of_first(reply: list[Any]) -> int | None:
+    """The score in a reply to ZRANGE 0 0 WITHSCORES, whichever shape the protocol gives it."""
+    if not reply:
+        return None
+    score = reply[1] if len(reply) > 1 else reply[0][1]
+    return int(float(score))
 
 
 _ALL_STATES = tuple(state for state in JobState if state is not JobState.UNKNOWN)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from dashboard.alerts.rules import (
     QUIET,
     Alert,
+    DeadLettersExpiring,
     DepthRising,
     FailureRate,
     Rule,
@@ -46,6 +47,7 @@ class AlertEngine:
             FailureRate(
                 threshold=settings.alert_failure_rate, min_attempts=settings.alert_min_attempts
             ),
+            DeadLettersExpiring(),
         )
         self._states: dict[tuple[str, QueueRef], State] = {}
 

@@ -6,12 +6,13 @@ stands here, so that a rule can as well be run over other series.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from dashboard.alerts.trend import FLOOR, FLOOR_SHARE, Trend, rising, time_to_drain_s
-from tickbird import InvalidOption, JobState
+from tickbird import KEEP_FAILED, InvalidOption, JobState, Keep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -311,7 +312,57 @@ class FailureRate:
         )
 
 
-RULES: tuple[type[Rule], ...] = (DepthRising, FailureRate)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLettersExpiring:
+    """Retention is about to remove dead letters: `share` of their number or age is used up.
+
+    Goes by the default retention (14 days, a million), which leaves queues alone that BullMQ's
+    clients share. Critical: removal has begun.
+    """
+
+    name: ClassVar[str] = "dead_letters_expiring"
+
+    keep: Keep = KEEP_FAILED
+    share: float = 0.9
+
+    def begins(self, figures: Figures) -> State | None:
+        """See Rule."""
+        used = self._used(figures)
+        return State(began_at_ms=figures.sample.at_ms, began_value=used) if used else None
+
+    def resolves_after_s(self, figures: Figures, state: State) -> float | None:  # noqa: ARG002 - what is kept now alone decides
+        """See Rule."""
+        return None if self._used(figures) else 0.0
+
+    def severity(self, figures: Figures) -> Severity:
+        """See Rule."""
+        return Severity.CRITICAL if self._used(figures) >= 1 else Severity.WARNING
+
+    def describe(self, figures: Figures, state: State) -> tuple[str, str]:  # noqa: ARG002 - as above
+        """See Rule."""
+        queue, sample = printable(figures.sample.queue.label), figures.sample
+        oldest = in_words(self._age_s(figures))
+        return (
+            f"{queue} has {_count(sample.counts[JobState.FAILED], 'dead letter')}, the oldest for "
+            f"{oldest}; retention removes them after {in_words(self.keep.age_s)} or beyond "
+            f"{self.keep.count or 0:,}: replay or save what you need"
+        ), ""
+
+    def _used(self, figures: Figures) -> float:
+        """The share of what retention allows, once it passes `share`; else 0."""
+        if figures.sample.is_shared:
+            return 0.0
+        by_count = figures.sample.counts[JobState.FAILED] / (self.keep.count or math.inf)
+        by_age = self._age_s(figures) / (self.keep.age_s or math.inf)
+        used = max(by_count, by_age)
+        return used if used >= self.share else 0.0
+
+    def _age_s(self, figures: Figures) -> float:
+        oldest_ms = figures.sample.oldest_failed_at_ms
+        return 0.0 if oldest_ms is None else (figures.sample.at_ms - oldest_ms) / 1_000
+
+
+RULES: tuple[type[Rule], ...] = (DepthRising, FailureRate, DeadLettersExpiring)
 """Every rule there is; /metrics shows each, firing or not."""
 
 

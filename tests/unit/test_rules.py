@@ -7,6 +7,7 @@ import pytest
 from dashboard.alerts.rules import (
     QUIET,
     Alert,
+    DeadLettersExpiring,
     DepthRising,
     FailureRate,
     Rule,
@@ -308,3 +309,47 @@ def test_names_with_control_characters_are_made_printable() -> None:
 )
 def test_durations_are_said_in_one_unit(seconds: float, words: str) -> None:
     assert in_words(seconds) == words
+
+
+DAY_MS = 86_400_000
+
+
+@pytest.mark.parametrize(
+    ("failed", "age_days", "severity"),
+    [
+        (899_999, 12.5, None),
+        (900_000, 1, Severity.WARNING),
+        (10, 12.7, Severity.WARNING),
+        (10, 14.1, Severity.CRITICAL),
+        (1_000_000, 1, Severity.CRITICAL),
+        (0, None, None),
+    ],
+)
+def test_dead_letters_are_announced_before_retention_takes_them(
+    failed: int, age_days: float | None, severity: Severity | None
+) -> None:
+    oldest_ms = None if age_days is None else NOW_MS - round(age_days * DAY_MS)
+    of_queue = figures(counts={JobState.FAILED: failed}, oldest_failed_at_ms=oldest_ms)
+
+    _, alert = evaluate(DeadLettersExpiring(), of_queue, QUIET, NOW_MS)
+
+    assert (alert.severity if alert else None) is severity
+    if alert is not None:
+        assert "replay or save what you need" in alert.summary
+
+
+def test_a_shared_queue_is_not_trimmed_by_default_and_not_announced() -> None:
+    of_queue = figures(counts={JobState.FAILED: 2_000_000}, is_shared=True)
+
+    _, alert = evaluate(DeadLettersExpiring(), of_queue, QUIET, NOW_MS)
+
+    assert alert is None
+
+
+def test_the_alert_ends_when_they_are_replayed() -> None:
+    full = figures(counts={JobState.FAILED: 950_000})
+    state, _ = fire(DeadLettersExpiring(), full)
+
+    state, alert = evaluate(DeadLettersExpiring(), figures(), state, NOW_MS + 1_000)
+
+    assert (state, alert) == (QUIET, None)
