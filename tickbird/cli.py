@@ -13,7 +13,12 @@ from collections.abc import Sequence
 from importlib.metadata import entry_points
 
 from tickbird.app import App
+from tickbird.doctor import Finding, Level, examine_queue, examine_server
 from tickbird.errors import InvalidOption, TickbirdError
+from tickbird.inspector import Inspector
+from tickbird.job import QueueRef
+from tickbird.queue import Queue
+from tickbird.storage.connection import Connection
 from tickbird.version import VERSION
 from tickbird.worker import Worker
 
@@ -29,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"tickbird {VERSION}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _worker_command(commands)
+    _doctor_command(commands)
     for entry_point in entry_points(group="tickbird.commands"):
         entry_point.load()(commands)
     args = parser.parse_args(argv)
@@ -118,6 +124,35 @@ def _run_worker(args: argparse.Namespace) -> int:
         logging.shutdown()
         os._exit(0)
     return 0
+
+
+def _doctor_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("doctor", help="examine the server and its queues")
+    parser.add_argument("-q", "--queues", help="comma-separated; default: all that are found")
+    parser.add_argument("--repair", action="store_true", help="mend what is found")
+    parser.add_argument("--redis-url", help="else TICKBIRD_REDIS_URL, else the local server")
+    parser.set_defaults(run=_run_doctor)
+
+
+def _run_doctor(args: argparse.Namespace) -> int:
+    async def run() -> list[Finding]:
+        connection = Connection(args.redis_url)
+        try:
+            findings = await examine_server(connection)
+            wanted = [
+                QueueRef.from_label(label) for label in (args.queues or "").split(",") if label
+            ]
+            for ref in wanted or await Inspector(connection).discover():
+                queue = Queue(ref.name, redis=connection, prefix=ref.prefix)
+                findings += await examine_queue(queue, repair=args.repair)
+        finally:
+            await connection.aclose()
+        return findings
+
+    findings = asyncio.run(run())
+    for finding in findings:
+        print(f"{finding.level:<8} {finding.text}")  # noqa: T201 - a command talks to a terminal
+    return int(any(finding.level is not Level.OK for finding in findings))
 
 
 def _load_app(where: str) -> App:

@@ -61,6 +61,7 @@ class Orphans:
     ids: tuple[tuple[str, str], ...] = ()
     """Ids without a job, each with the key's suffix it stands in (`wait`, `failed`, ...)."""
     removed: int = 0
+    """How many were removed, or put back."""
     cursor: str = ""
 
 
@@ -199,9 +200,17 @@ class Upkeep(Operations):
         return deleted
 
     async def remove_orphans(
-        self, *, limit: int = 10_000, cursor: str = "", dry_run: bool = True
+        self,
+        *,
+        limit: int = 10_000,
+        cursor: str = "",
+        dry_run: bool = True,
+        put_back: bool = False,
     ) -> Orphans:
         """Find jobs in no state and ids without a job, and remove them unless `dry_run`.
+
+        With `put_back` such jobs are not removed but go where their fields say they belong: a
+        finished one among the finished, any other to wait. Ids without a job are removed.
 
         Looks at about `limit` (at most 100,000) ids or keys of the server a call; begin with no
         cursor and go on with each answer's until that is "". A sweep may miss what moves while it
@@ -224,7 +233,7 @@ class Upkeep(Operations):
                 following = f"{place}:{scan}" if scan else ""
         except (RedisError, OSError) as error:
             raise unavailable(self._connection.url, error) from error
-        removed = 0 if dry_run else await self._remove_orphans(found)
+        removed = 0 if dry_run else await self._remove_orphans(found, put_back=put_back)
         if removed and place < len(containers):  # what followed has moved up
             following = f"{place}:{max(0, position)}"
         return Orphans(
@@ -365,7 +374,7 @@ class Upkeep(Operations):
             # Removals before this place move the rest up by as many.
             first += _LIST_STEP - _OVERLAP
 
-    async def _remove_orphans(self, found: Iterable[_Adrift]) -> int:
+    async def _remove_orphans(self, found: Iterable[_Adrift], *, put_back: bool) -> int:
         messages = [
             (packed(job_id), suffix, [packed(mark) for mark in marks])
             for job_id, suffix, marks in found
@@ -375,6 +384,7 @@ class Upkeep(Operations):
             codes = await self._write(
                 "remove_orphans",
                 msgspec.msgpack.encode(messages[done : done + _ORPHANS_PER_CALL]),
+                int(put_back),
             )
             done += len(codes)
             removed += sum(codes)

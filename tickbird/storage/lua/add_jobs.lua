@@ -42,8 +42,8 @@ end
 
 local answer, parents = {}, {}
 for i, job in ipairs(jobs) do
-  local id, added = add_job(call_for(call, job.prefix or call.q.prefix), job)
-  answer[i] = { id, added }
+  local id, is_new = add_job(call_for(call, job.prefix or call.q.prefix), job)
+  answer[i] = { id, is_new }
   if job.parent_key then parents[job.parent_key] = true end
   if job.has_children then parents[(job.prefix or call.q.prefix) .. id] = true end
 end

@@ -1,13 +1,13 @@
 #!lua flags=allow-oom
 -- Remove what a look at the keys found adrift, if it still is: job hashes in no state, and ids in a
--- state without a hash.
+-- state without a hash. Or put those jobs back where their fields say they belong.
 --
 -- KEYS   1 meta (for routing; the others are built from the prefix)
 -- ARGV   1 prefix of the queue's keys   2 memo key of the lane   3 sequence number
 --        4 msgpack: { id, list or set it is in | "" = a hash, the hash's marks as they were seen }
---        5 now_ms, tests only
--- Reply  codes for as many of them, in order, as a call may do: 1 removed, 0 not adrift
--- Event  "removed" prev=unknown, or prev=state
+--        5 1 = put jobs back, 0 = remove them   6 now_ms, tests only
+-- Reply  codes for as many of them, in order, as a call may do: 1 removed or back, 0 not adrift
+-- Event  "removed" prev=unknown, or prev=state; "waiting" prev=unknown for a job put back to wait
 -- @include lib/clock
 -- @include lib/lane
 -- @include lib/family
@@ -15,7 +15,7 @@ local memo_key, seq = ARGV[2], tonumber(ARGV[3])
 local answered = recall(memo_key, seq)
 if answered then return answered end
 
-local call = open_call(ARGV[1], clock_now(ARGV[5]))
+local call = open_call(ARGV[1], clock_now(ARGV[6]))
 local q = call.q
 local budget = { left = 500 }
 
@@ -51,6 +51,20 @@ local function leave(id, suffix)
   return gone and 1 or 0
 end
 
+-- A finished job belongs among the finished; any other has yet to run.
+local function put_back(id)
+  local job = q.job(id)
+  local v = fields_of(q, id, "finishedOn", "failedReason", "priority")
+  local finished_ms = tonumber(v[1])
+  if finished_ms then
+    redis.call("ZADD", v[2] and q.failed or q.completed, finished_ms, id)
+    return
+  end
+  redis.call("HSET", job, "delay", 0, "tb:rdy", call.now_ms)
+  make_wait(call, id, tonumber(v[3]) or 0, false)
+  emit(q, "waiting", "jobId", id, "prev", "unknown")
+end
+
 local codes = {}
 for i, found in ipairs(cmsgpack.unpack(ARGV[4])) do
   if i > 1 and budget.left <= 0 then break end
@@ -58,8 +72,12 @@ for i, found in ipairs(cmsgpack.unpack(ARGV[4])) do
   if suffix ~= "" then
     codes[i] = leave(id, suffix)
   elseif is_adrift(id, found[3]) then
-    delete_with_ties(call, { id })
-    emit(q, "removed", "jobId", id, "prev", "unknown")
+    if ARGV[5] == "1" then
+      put_back(id)
+    else
+      delete_with_ties(call, { id })
+      emit(q, "removed", "jobId", id, "prev", "unknown")
+    end
     codes[i] = 1
   else
     codes[i] = 0
