@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -39,6 +39,7 @@ from tickbird.storage.wire import (
 logger = logging.getLogger(__name__)
 
 MAX_LISTED = 1_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SLOTS_TO_TRY = 32
 _LOOKS = 20
 _LEGACY_COLONS = 4
@@ -388,7 +389,7 @@ def _epoch_ms(option: str, moment: datetime | None) -> int | None:
         return None
     if not isinstance(moment, datetime) or moment.tzinfo is None:
         raise InvalidOption(f"{option} must be a datetime with a time zone, not {moment!r}")
-    return int(moment.timestamp() * 1_000)
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
 def _iteration(

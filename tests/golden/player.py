@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -34,12 +35,33 @@ class RecordedTime(Connection):
     async def call(self, *command: Any) -> Any:
         return await super().call(*command, self.now_ms)
 
+    @property
+    def reader(self) -> Any:
+        return _RecordedReader(super().reader, self)
+
+
+class _RecordedReader:
+    """A client whose pipelines answer TIME with the recorded time."""
+
+    def __init__(self, client: Any, time: RecordedTime) -> None:
+        self._client = client
+        self._time = time
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def pipeline(self, **how: Any) -> Any:
+        pipe = self._client.pipeline(**how)
+        seconds, milliseconds = divmod(self._time.now_ms, 1_000)
+        pipe.set_response_callback("TIME", lambda _: (seconds, milliseconds * 1_000))
+        return pipe
+
 
 class Player:
     """One recording, played on keys of its own. `redis` is a plain client beside our calls."""
 
     def __init__(self, recording: str, redis_url: str, prefix: str) -> None:
-        self.facts, self._steps = read_recording(RECORDINGS / f"{recording}.json")
+        self.facts, self.steps = read_recording(RECORDINGS / f"{recording}.json")
         self.prefix = prefix
         self.url = redis_url
         self.redis: Any = aioredis.Redis.from_url(redis_url, decode_responses=True)
@@ -58,7 +80,7 @@ class Player:
 
     @property
     def labels(self) -> list[str]:
-        return [step.label for step in self._steps]
+        return [step.label for step in self.steps]
 
     def step(self, label: str) -> None:
         """Go on to a step; what follows happens at the times recorded in it."""
@@ -66,7 +88,7 @@ class Player:
 
     @property
     def recorded(self) -> RecordedStep:
-        return self._steps[self._at]
+        return self.steps[self._at]
 
     def time_of(self, job_id: str, field: str, queue: str = "q") -> int:
         """A time the step's recording has in the job's hash."""
@@ -129,23 +151,37 @@ class Player:
         jobs = await hand.take(wanted, now_ms=now_ms)
         return self._remember(jobs, job_id, queue)
 
+    async def take_at(self, job_id: str, now_ms: int) -> None:
+        """Take this job at a time of the test's own."""
+        self.queue()
+        self._remember(await self._workers["q"].take(1, now_ms=now_ms), job_id, "q")
+
     async def complete(
-        self, job_id: str, result: str, *, queue: str = "q", then_take: str | None = None
+        self,
+        job_id: str,
+        result: str,
+        *,
+        queue: str = "q",
+        then_take: str | None = None,
+        then_none: bool = False,
     ) -> None:
-        """End a job well at its recorded finish; `then_take` fetches the next in the same call."""
+        """End a job well at its recorded finish; `then_take` fetches the next in the same call.
+
+        `then_none` fetches, too, and there must be nothing to take.
+        """
         at_ms = self.time_of(job_id, "finishedOn", queue)
         keep = self._taken[queue, job_id].options.keep_completed or KeepRule()
         jobs = await self._end(
-            job_id, "completed", at_ms, queue, int(then_take is not None), text=result,
+            job_id, "completed", at_ms, queue, int(then_none or then_take is not None), text=result,
             keep_count=keep.count, keep_age_s=keep.age_s, keep_limit=keep.limit,
         )  # fmt: skip
         self._remember(jobs, then_take, queue)
 
-    async def fail(self, job_id: str, reason: str, *, attempts: int = 1) -> None:
+    async def fail(self, job_id: str, reason: str, *, queue: str = "q", attempts: int = 1) -> None:
         """End a job in `failed`, with the recorded stack traces, at its recorded finish."""
         await self._end(
-            job_id, "failed", self.time_of(job_id, "finishedOn"), text=reason,
-            stacktrace=self._stacktrace(job_id), attempts=attempts,
+            job_id, "failed", self.time_of(job_id, "finishedOn", queue), queue, text=reason,
+            stacktrace=self._stacktrace(job_id, queue), attempts=attempts,
         )  # fmt: skip
 
     async def retry(self, job_id: str, reason: str, *, delay_ms: int = 0) -> None:
@@ -157,6 +193,20 @@ class Player:
             job_id, "retried", at_ms, text=reason,
             stacktrace=self._stacktrace(job_id), delay_ms=delay_ms,
         )  # fmt: skip
+
+    async def postpone(self, job_id: str, delay_ms: int) -> None:
+        """End an attempt that is to go on later, so that it is due as recorded."""
+        await self._end(job_id, "postponed", self.due_ms(job_id) - delay_ms, delay_ms=delay_ms)
+
+    async def wait_for_children(self, job_id: str) -> None:
+        """End an attempt that waits for its children, at the recorded time."""
+        at_ms = int(self.recorded.key_space()["q:waiting-children"].value[job_id])
+        await self._end(job_id, "waiting_children", at_ms)
+
+    async def iterate(self, job_id: str, *, at_ms: int) -> None:
+        """Add the iteration after a taken one."""
+        self.at(at_ms)
+        await self.queue().schedules.iterate(self.taken(job_id))
 
     async def hand_back(self, job_id: str) -> None:
         await self._end(job_id, "handed_back", self.recorded.now_ms)
@@ -180,8 +230,24 @@ class Player:
         found, _ = await self._run("recover_stalled", 100, allowed_stalls, 0)
         return [job_id.decode() for job_id in found]
 
-    def taken(self, job_id: str) -> TakenJob:
-        return self._taken["q", job_id]
+    def taken(self, job_id: str, queue: str = "q") -> TakenJob:
+        return self._taken[queue, job_id]
+
+    def with_recorded_prefix(self, keys: KeySpace) -> None:
+        """What names other keys does so as the recording does."""
+        for stored in keys.values():
+            text = json.dumps(stored.value).replace(f"{self.prefix}:", "bull:")
+            stored.value = json.loads(text.replace(f'"{self.prefix}"', '"bull"'))
+
+    def with_one_timestamp(self, keys: KeySpace) -> None:
+        """A millisecond may pass between what another client writes twice."""
+        for stored in keys.values():
+            if stored.type == "hash" and "timestamp" in stored.value.get("opts", {}):
+                stored.value["opts"]["timestamp"] = int(stored.value["timestamp"])
+
+    async def workers_are_idle(self, *queues: str) -> None:
+        """As in the recording, where running workers had popped all wake-ups."""
+        await self.redis.delete(*(self.key(f"{queue}:marker") for queue in queues))
 
     # --- what other clients do --------------------------------------------------
 
@@ -254,8 +320,8 @@ class Player:
             self._taken[queue, job.id.decode()] = job
         return jobs[0] if jobs else None
 
-    def _stacktrace(self, job_id: str) -> str:
-        return str(self.recorded.keys[f"q:{job_id}"]["value"]["stacktrace"])
+    def _stacktrace(self, job_id: str, queue: str = "q") -> str:
+        return str(self.recorded.keys[f"{queue}:{job_id}"]["value"]["stacktrace"])
 
 
 async def _write(client: Any, key: str, kind: str, value: Any) -> None:

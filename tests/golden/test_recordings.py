@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,8 +17,21 @@ import pytest
 from tests.conftest import running
 from tests.golden.keyspace import KeySpace, Stored
 from tests.golden.player import RECORDINGS, Edit, Player
-from tickbird import App, Backoff, FlowNode, JobState, Keep, QueueRef, Worker
+from tickbird import (
+    App,
+    Backoff,
+    Cron,
+    Dedup,
+    Every,
+    FlowNode,
+    JobState,
+    Keep,
+    Parent,
+    QueueRef,
+    Worker,
+)
 from tickbird.context import Context
+from tickbird.flow import OnFailure
 from tickbird.storage.keys import QueueKeys, queue_of_client
 
 OUT_OF_SCOPE = {
@@ -27,6 +42,9 @@ OUT_OF_SCOPE = {
     ("registration.v6", "two workers and one events listener"):
         "its queue has a name we refuse; the names of connections are compared",
 }  # fmt: skip
+
+METRICS = "../management/metrics.v6"
+"""Is read by test_management.py; here it is played."""
 
 Scenario = Callable[[Player], Awaitable[None]]
 SCENARIOS: dict[str, Scenario] = {}
@@ -52,7 +70,7 @@ async def player(
 
 
 @pytest.mark.parametrize(
-    "player", sorted(path.stem for path in RECORDINGS.iterdir()), indirect=True
+    "player", [*sorted(path.stem for path in RECORDINGS.iterdir()), METRICS], indirect=True
 )
 async def test_our_key_space_equals_the_recording(
     player: Player, request: pytest.FixtureRequest
@@ -237,18 +255,18 @@ async def worker_loop(play: Player) -> None:
     async def double(n: int) -> int:
         return n * 2
 
-    why = "stalls are judged by deadlines, not in turns"
+    why = "while one of ours lives, it judges: two checks of five seconds at a time"
 
-    def no_turns(keys: KeySpace) -> None:
-        del keys["q:stalled-check"]
+    def our_turn(keys: KeySpace) -> None:
+        keys["q:stalled-check"].ttl_ms = 10_000
 
     async with running(Worker(app, queues=("q",), concurrency=2, name="loop")):
         play.step("idle worker, nothing added")
-        await play.compare(but=no_turns, why=why, both=_without_times, within_s=5)
+        await play.compare(but=our_turn, why=why, both=_without_times, within_s=5)
 
         play.step("three jobs processed by a running worker")
         await app.queue("q").add_many([("x", {"n": n}) for n in range(3)])
-        await play.compare(but=no_turns, why=why, both=_without_times, within_s=5)
+        await play.compare(but=our_turn, why=why, both=_without_times, within_s=5)
     await app.aclose()
 
 
@@ -258,6 +276,8 @@ def _without_times(keys: KeySpace) -> None:
         if stored.type == "hash":
             for field in {"timestamp", "processedOn", "finishedOn"} & stored.value.keys():
                 stored.value[field] = "(time)"
+    if "q:stalled-check" in keys:
+        keys["q:stalled-check"].value = "(time)"
     if "q:completed" in keys:
         keys["q:completed"].value = dict.fromkeys(keys["q:completed"].value, 0)
     if "q:events" in keys:
@@ -585,6 +605,354 @@ async def rate_limited(play: Player) -> None:
     play.step("global rate limit in meta")
     await play.queue().set_global_rate_limit("5/10s")
     await play.compare()
+
+
+# --- metrics --------------------------------------------------------------------
+
+
+@plays(METRICS)
+async def metrics(play: Player) -> None:
+    kept = {"data_points": 5}
+
+    async def completed(job_id: str) -> None:
+        await play.add(job_id, "x")
+        await play.take(job_id, limits=kept)
+        await play.complete(job_id, "1")
+
+    async def failed(job_id: str) -> None:
+        await play.add(job_id, "x")
+        await play.take(job_id, limits=kept)
+        await play.fail(job_id, "m")
+
+    for label, jobs in (
+        ("first completion", [(completed, "1")]),
+        ("second completion and a failure in the same minute", [(completed, "2"), (failed, "3")]),
+        ("one minute later", [(completed, "4")]),
+        ("four more minutes later", [(completed, "5"), (failed, "6")]),
+        ("25 minutes later (more than maxDataPoints)", [(completed, "7")]),
+    ):
+        play.step(label)
+        for end, job_id in jobs:
+            await end(job_id)
+        await play.compare()
+
+
+# --- flows ----------------------------------------------------------------------
+
+
+@plays("flow.v5", "flow.v6")
+async def flow(play: Player) -> None:
+    play.step("flow added")
+    play.at(play.time_of("P1", "timestamp", "parents"))
+    play.queue("kids")
+    kids = [
+        _member("K1", data={"c": 1}),
+        _member("K2", data={"c": 2}, options={"priority": 3}),
+    ]
+    await play.queue("parents").add_flow(_member("P1", data={"p": 1}, children=kids))
+    await play.compare(both=_as_family(play))
+
+    for label, job_id, result in (
+        ("first child completed", "K1", '{"v":1}'),
+        ("second child completed: parent released", "K2", '{"v":2}'),
+    ):
+        play.step(label)
+        await play.take(job_id, queue="kids")
+        await play.complete(job_id, result, queue="kids")
+        await play.compare(both=_as_family(play))
+
+    play.step("parent completed")
+    await play.take("P1", queue="parents")
+    await play.complete("P1", '"done"', queue="parents")
+    await play.compare(both=_as_family(play))
+
+
+_CHILD_FAILS: dict[str, OnFailure | None] = {
+    "flow_child_fails_continueParentOnFailure.v6": "continue_parent",
+    "flow_child_fails_failParentOnFailure.v6": "fail_parent",
+    "flow_child_fails_ignoreDependencyOnFailure.v6": "ignore",
+    "flow_child_fails_none.v6": None,
+    "flow_child_fails_removeDependencyOnFailure.v6": "remove",
+}
+
+
+@plays(*_CHILD_FAILS)
+async def flow_child_fails(play: Player) -> None:
+    on_failure = _CHILD_FAILS[f"{play.facts['scenario']}.v6"]
+    play.step("flow added")
+    play.at(play.time_of("P1", "timestamp", "parents"))
+    play.queue("kids")
+    children = [_member("K1", on_failure=on_failure), _member("K2")]
+    await play.queue("parents").add_flow(_member("P1", children=children))
+    await play.compare(both=_as_family(play))
+
+    play.step("child K1 failed")
+    await play.take("K1", queue="kids")
+    await play.fail("K1", "kid broke", queue="kids")
+    await play.compare(both=_as_family(play))
+
+    play.step("child K2 completed")
+    await play.take("K2", queue="kids")
+    await play.complete("K2", "1", queue="kids")
+    await play.compare(both=_as_family(play))
+
+    if on_failure != "fail_parent":
+        return
+    play.step("a running worker met the parent: failed without running")
+    job = await play.take("P1", queue="parents")
+    await play.workers_are_idle("parents")
+    assert job is not None
+    assert job.deferred_failure == f"child {play.key('kids:K1')} failed"
+    await play.fail("P1", job.deferred_failure, queue="parents")
+    await play.compare(
+        but=_without_check,
+        why="no worker of ours runs here",
+        both=_as_family(play),
+    )
+
+
+def _member(job_id: str, *, options: Any = None, **more: Any) -> FlowNode:
+    """A job of the recorded families."""
+    queue, name = ("parents", "P") if job_id == "P1" else ("kids", "C")
+    return FlowNode(queue=queue, name=name, options={"job_id": job_id, **(options or {})}, **more)
+
+
+def _as_family(play: Player) -> Edit:
+    """With the recorded names, and all members added at once: Node's clock may tick meanwhile."""
+
+    def edit(keys: KeySpace) -> None:
+        play.with_recorded_prefix(keys)
+        parent_ms = int(keys["parents:P1"].value["timestamp"])
+        for key in ("kids:K1", "kids:K2"):
+            if int(keys[key].value["timestamp"]) - parent_ms <= 1:
+                keys[key].value["timestamp"] = str(parent_ms)
+
+    return edit
+
+
+# --- steering -------------------------------------------------------------------
+
+
+@plays("manual_moves.v6")
+async def manual_moves(play: Player) -> None:
+    play.step("moveToDelayed from the processor (attempt not counted)")
+    await play.add("1", "delay-me", attempts=3)
+    await play.add("2", "wait-me", priority=3)
+    await play.add("3", "parent")
+    await play.take("1")
+    await play.postpone("1", 50_000)
+    await play.compare()
+
+    play.step("child added to an active job")
+    await play.take("3")
+    play.at(play.time_of("kid1", "timestamp"))
+    parent = Parent(queue=play.queue().ref, job_id="3")
+    await play.queue().add_child(parent, "kid", job_id="kid1")
+    await play.compare(both=play.with_recorded_prefix)
+
+    play.step("moveToWaitingChildren")
+    await play.wait_for_children("3")
+    await play.compare(both=play.with_recorded_prefix)
+
+    play.step("child completed: parent back to wait (front)")
+    await play.take("kid1")
+    await play.complete("kid1", "7")
+    await play.compare(both=play.with_recorded_prefix)
+
+    play.step("moveToWait of the prioritized job")
+    await play.take("3")
+    await play.take("2")
+    await play.hand_back("2")
+    await play.compare(both=play.with_recorded_prefix)
+
+
+# --- deduplication --------------------------------------------------------------
+
+
+@plays("dedup.v5", "dedup.v6")
+async def dedup(play: Player) -> None:
+    is_older = "5." in play.facts["client"]
+
+    def said_once(keys: KeySpace) -> None:
+        events = keys["q:events"].value
+        keys["q:events"].value = [event for event in events if event["event"] != "debounced"]
+
+    async def compare() -> None:
+        if is_older:
+            await play.compare(but=said_once, why="older clients tell of each under two names")
+        else:
+            await play.compare()
+
+    async def finds(owner: str, name: str, n: int, by: Dedup) -> None:
+        handle = await play.queue().add(name, {"n": n}, dedup=by)
+        assert (handle.id, handle.created) == (owner, False)
+
+    play.step("simple mode, second ignored")
+    await play.add("1", "s", {"n": 1}, dedup="simple")
+    await finds("1", "s", 2, Dedup("simple"))
+    await compare()
+
+    play.step("throttle mode (ttl)")
+    throttle = Dedup("thr", ttl="60s")
+    await play.add("3", "t", {"n": 1}, dedup=throttle)
+    await finds("3", "t", 2, throttle)
+    await compare()
+
+    debounce = Dedup("deb", ttl="60s", extend=True, replace=True)
+    play.step("debounce mode, first")
+    await play.add("5", "d", {"n": 1}, dedup=debounce, delay="60s")
+    await (play.compare() if not is_older else compare())
+
+    play.step("debounce mode, second replaces first")
+    await play.add("6", "d", {"n": 2}, dedup=debounce, delay="60s")
+    await compare()
+
+    play.step("simple and throttled jobs completed: only the key without ttl goes")
+    for job_id in ("1", "3"):
+        await play.take(job_id)
+    for job_id in ("1", "3"):
+        await play.complete(job_id, "1")
+    await compare()
+
+    play.step("keepLastIfActive: two adds while active")
+    last = Dedup("last", keep_last=True)
+    await play.add("7", "k", {"n": 1}, dedup=last)
+    await play.take("7")
+    await finds("7", "k", 2, last)
+    await finds("7", "k", 3, last)
+    await compare()
+
+    play.step("active one finished: last proposal becomes a job")
+    await play.complete("7", "1")
+    await compare()
+
+
+# --- schedules ------------------------------------------------------------------
+
+_OUR_TEMPLATE = "a schedule's jobs are added as all of ours, and no worker of ours runs here"
+
+
+@plays("scheduler_every.v5", "scheduler_every.v6")
+async def scheduler_every(play: Player) -> None:
+    first, third, second, fourth = (f"repeat:tick:{due}" for due in _due_times(play, "tick"))
+    play.step("upsert every 2000")
+    play.at(play.time_of(first, "timestamp"))
+    tick = Every("2s")
+    await play.queue().schedules.upsert(
+        "tick", "tick-job", {"k": 1}, when=tick, keep_completed=False, attempts=2
+    )
+    await play.compare(both=play.with_one_timestamp)
+
+    play.step("first iteration taken: next one scheduled")
+    await play.take(first)
+    await play.iterate(first, at_ms=play.time_of(second, "timestamp"))
+    await play.complete(first, "1", then_none=True)
+    await play.workers_are_idle("q")
+    await play.compare(
+        but=_without_check, why="no worker of ours runs here", both=play.with_one_timestamp
+    )
+
+    play.step("upsert with another interval, limit 5")
+    play.at(play.time_of(third, "timestamp"))
+    await play.queue().schedules.upsert("tick", "tick-job", {"k": 2}, when=Every("60s"), limit=5)
+    await play.take(third)
+    await play.iterate(third, at_ms=play.time_of(fourth, "timestamp"))
+    await play.complete(third, "1", then_none=True)
+    await play.workers_are_idle("q")
+
+    def with_template(keys: KeySpace) -> None:
+        _without_check(keys)
+        keys["q:repeat:tick"].value["opts"] = {"attempts": 0}
+        keys[f"q:{third}"].value["opts"]["attempts"] = 0
+        keys[f"q:{third}"].value.pop("nrjid", None)
+
+    await play.compare(but=with_template, why=_OUR_TEMPLATE, both=play.with_one_timestamp)
+
+    play.step("scheduler removed")
+    assert await play.queue().schedules.remove("tick")
+    await play.workers_are_idle("q")
+
+    def with_job(keys: KeySpace) -> None:
+        _without_check(keys)
+        keys[f"q:{third}"].value["opts"]["attempts"] = 0
+        keys[f"q:{third}"].value.pop("nrjid", None)
+
+    await play.compare(but=with_job, why=_OUR_TEMPLATE, both=play.with_one_timestamp)
+
+
+@plays("scheduler_cron.v5", "scheduler_cron.v6")
+async def scheduler_cron(play: Player) -> None:
+    (night,) = (f"repeat:night:{due}" for due in _due_times(play, "night"))
+    first, second, third = (f"repeat:soon:{due}" for due in _due_times(play, "soon"))
+
+    def with_our_words(keys: KeySpace) -> None:
+        keys.pop("q:stalled-check", None)
+        keys["q:repeat:night"].value["opts"] = {"attempts": 0}
+        keys[f"q:{night}"].value["opts"]["attempts"] = 0
+        if "q:repeat:soon" in keys:
+            keys["q:repeat:soon"].value |= {"opts": {"attempts": 0}, "tz": "UTC"}
+        for key in (first, second, third):
+            if f"q:{key}" in keys:
+                keys[f"q:{key}"].value.pop("nrjid", None)
+                opts = keys[f"q:{key}"].value["opts"]
+                opts["attempts"] = 0
+                opts["repeat"]["tz"] = "UTC"
+
+    why = f"{_OUR_TEMPLATE}; a time zone is always named; no iteration names the next"
+    play.step("upsert cron with tz and endDate")
+    play.at(play.time_of(night, "timestamp"))
+    end_ms = int(play.recorded.keys["q:repeat:night"]["value"]["endDate"])
+    await play.queue().schedules.upsert(
+        "night", "night", {"k": 1}, when=Cron("0 30 3 * * *", "Europe/Rome"),
+        end=datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=end_ms),
+    )  # fmt: skip
+    await play.compare(but=with_our_words, why=why, both=play.with_one_timestamp)
+
+    play.step("upsert cron every 2 s")
+    play.at(play.time_of(first, "timestamp"))
+    await play.queue().schedules.upsert("soon", "s", when=Cron("*/2 * * * * *"))
+    await play.compare(but=with_our_words, why=why, both=play.with_one_timestamp)
+
+    play.step("two iterations run")
+    for job_id, following in ((first, second), (second, third)):
+        await play.take(job_id)
+        await play.iterate(job_id, at_ms=play.time_of(following, "timestamp"))
+        await play.complete(job_id, "1", then_none=True)
+    await play.workers_are_idle("q")
+    await play.compare(but=with_our_words, why=why, both=play.with_one_timestamp)
+
+
+def _due_times(play: Player, schedule: str) -> list[str]:
+    """When the schedule's jobs in the recording were due, the first one first."""
+    kept = (key for step in play.steps for key in step.keys)
+    return sorted({key.rpartition(":")[2] for key in kept if f":repeat:{schedule}:" in f":{key}"})
+
+
+def _without_check(keys: KeySpace) -> None:
+    for key in ("q:stalled-check", "parents:stalled-check"):
+        keys.pop(key, None)
+
+
+@plays("v5_legacy_repeatable.v5")
+async def legacy_repeatable(play: Player) -> None:
+    play.step("legacy repeatable jobs (v5 only)")
+    stored = play.recorded.keys
+    await play.as_recorded(*(key for key in stored if key != "q:events"))
+    for event in stored["q:events"]["value"]:
+        await play.emit(**event["fields"])
+    await play.compare()
+
+    schedule = "2de99c4afb4e0b2f2c7e33f49c3bc5ee"
+    due_ms, next_ms = 1_795_451_640_000, 1_795_451_700_000
+    for at_ms in (due_ms, next_ms):  # its data is kept from one run to the next
+        job_id = f"repeat:{schedule}:{at_ms}"
+        play.at(at_ms)
+        await play.take_at(job_id, at_ms)
+        await play.iterate(job_id, at_ms=at_ms + 5)
+        assert play.taken(job_id).data == b'{"a":1}'
+    record = await play.redis.hgetall(play.key(f"q:repeat:{schedule}"))
+    assert record == {"name": "rep", "every": "60000", "ic": "2", "data": '{"a":1}'}
+    assert await play.redis.zscore(play.key("q:repeat"), schedule) == next_ms + 60_000
 
 
 # --- registration ---------------------------------------------------------------

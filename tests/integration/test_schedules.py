@@ -96,6 +96,15 @@ async def test_a_limit_ends_a_schedule_and_a_start_begins_it(queue: Queue) -> No
     assert await _due(queue, "s") == second_ms
 
 
+async def test_a_start_is_taken_to_the_millisecond(queue: Queue) -> None:
+    start_ms = 2_170_155_018_483  # as a float of seconds it is a little less
+    start = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=start_ms)
+
+    made = await queue.schedules.upsert("s", "x", when=Every("1h"), start=start)
+
+    assert made.next_run_at_ms == made.start_ms == start_ms
+
+
 async def test_a_replaced_or_repeated_iteration_does_not_fork(queue: Queue) -> None:
     await queue.schedules.upsert("tick", "x", when=Every("1h"))
     (job,) = await HandWorker(queue).take(1)

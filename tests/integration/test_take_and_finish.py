@@ -109,6 +109,23 @@ async def test_a_final_failure_is_a_dead_letter(queue: Queue) -> None:
     assert kinds[-3:] == [b"failed", b"retries-exhausted", b"drained"]
 
 
+@pytest.mark.parametrize("delayed", [True, False])
+async def test_a_worker_that_finds_nothing_tells_it_unless_jobs_are_delayed(
+    queue: Queue, *, delayed: bool
+) -> None:
+    await queue.add("x")
+    if delayed:
+        await queue.add("x", delay="1h")
+    worker = HandWorker(queue)
+    job = await worker.take_one()
+
+    await worker.exchange([ended(job)], 1)
+
+    events = await queue._connection.reader.xrange(worker.keys.of("events"))
+    kinds = [fields[b"event"] for _, fields in events]
+    assert (b"drained" in kinds) is not delayed
+
+
 async def test_handing_back_spends_no_attempt_and_keeps_the_place(queue: Queue) -> None:
     await queue.add_many([("x", 1), ("x", 2)])
     worker = HandWorker(queue)

@@ -86,7 +86,13 @@ class NodeQueue:
 
     def __init__(self, process: NodeProcess, prefix: str, name: str) -> None:
         self.process = process
+        self.name = name
         self._where = {"prefix": prefix, "queue": name}
+
+    @property
+    def where(self) -> tuple[str, str]:
+        """Prefix and name, for the same queue in another process."""
+        return self._where["prefix"], self._where["queue"]
 
     @property
     def is_older(self) -> bool:
@@ -132,4 +138,4 @@ class NodeQueue:
     async def close(self) -> None:
         """Close what the test has opened; errors Node's objects reported are the test's failure."""
         errors = await self("close")
-        assert errors == []
+        assert errors == [], errors

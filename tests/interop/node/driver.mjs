@@ -8,11 +8,15 @@ import { createInterface } from "node:readline";
 
 const [folder, packageName, redisUrl, sticks] = process.argv.slice(2);
 const require = createRequire(`${folder}/package.json`);
-const { FlowProducer, Queue, QueueEvents, Worker } = require(packageName);
+const { DelayedError, FlowProducer, Queue, QueueEvents, RateLimitError, UnrecoverableError, WaitingChildrenError,
+  WaitingError, Worker } = require(packageName);
 const { Redis } = require("ioredis");
+const { createBullBoard } = require("@bull-board/api");
+const { BullMQAdapter } = require("@bull-board/api/bullMQAdapter");
 
 const EVENTS = ["added", "waiting", "active", "delayed", "completed", "failed", "retries-exhausted",
-  "duplicated", "stalled", "paused", "resumed", "drained"];
+  "duplicated", "stalled", "paused", "resumed", "drained", "progress", "removed", "deduplicated",
+  "waiting-children", "cleaned", "greeting"];
 
 function connection() {
   const url = new URL(redisUrl);
@@ -58,6 +62,8 @@ async function listenerOf({ prefix, queue }) {
   return listeners.get(queue);
 }
 
+const sumOf = (values) => Object.values(values).reduce((a, b) => a + b, 0);
+
 // What Node's workers can do; the Python side has the same tasks under the same names.
 const TASKS = {
   echo: async (job) => job.data,
@@ -73,6 +79,50 @@ const TASKS = {
     failedOnce.add(job.id);
     throw new Error("not yet");
   },
+  giveUp: async (job) => { throw new UnrecoverableError(job.data.reason); },
+  hold: async (job, { prefix }) => { // until somebody pushes to the gate
+    const own = ledger.duplicate();
+    try { await own.blpop(`${prefix}-gate`, 20); } finally { own.disconnect(); }
+    return "held";
+  },
+  sum: async (job) => job.data.n + sumOf(await job.getChildrenValues()),
+  look: async (job) => ({
+    values: await job.getChildrenValues(),
+    ignored: await (job.getIgnoredChildrenFailures ?? job.getFailedChildrenValues).call(job),
+  }),
+  spawn: async (job, { prefix, token }) => {
+    const { queue, n } = job.data;
+    const done = await job.getChildrenValues();
+    if (Object.keys(done).length) return sumOf(done);
+    const opts = { jobId: `${job.id}-child`, parent: { id: job.id, queue: job.queueQualifiedName } };
+    await queueOf({ prefix, queue }).add("double", { n }, opts);
+    if (await job.moveToWaitingChildren(token)) throw new WaitingChildrenError();
+    return "not moved";
+  },
+  tell: async (job) => {
+    await job.updateProgress({ done: 1, of: 2 });
+    await job.log("first line");
+    await job.log("second line");
+    await job.updateData({ ...job.data, told: true });
+  },
+  later: async (job, { token, failedOnce }) => {
+    if (failedOnce.has(job.id)) return "ran again";
+    failedOnce.add(job.id);
+    await job.moveToDelayed(Date.now() + job.data.ms, token);
+    throw new DelayedError();
+  },
+  putBack: async (job, { token, failedOnce }) => {
+    if (failedOnce.has(job.id)) return "ran again";
+    failedOnce.add(job.id);
+    await job.moveToWait(token);
+    throw new WaitingError();
+  },
+  limited: async (job, { prefix, failedOnce }) => {
+    if (failedOnce.has(job.id)) return "ran again";
+    failedOnce.add(job.id);
+    await queueOf({ prefix, queue: job.queueName }).rateLimit(job.data.ms);
+    throw new RateLimitError();
+  },
 };
 
 // The state first: a job that is finished by then has its outcome in what is read after.
@@ -82,22 +132,82 @@ async function described(queue, id) {
   return job ? { ...job.toJSON(), state, isFailed: await job.isFailed() } : null;
 }
 
+// A tree of jobs as FlowProducer gives it, by what the tests look at.
+async function tree({ job, children }) {
+  const below = await Promise.all((children ?? []).map(tree));
+  return { id: job.id, queue: job.queueName, name: job.name, state: await job.getState(), children: below };
+}
+
+async function flowing(prefix, run) {
+  const flows = new FlowProducer({ connection: connection(), prefix });
+  try {
+    const found = await run(flows);
+    return found ? await tree(found) : null;
+  } finally {
+    await flows.close();
+  }
+}
+
+// Bull Board's own handlers over these queues, without a web server: what a request would give.
+async function board({ prefix, queues, method, route, params, query, body }) {
+  const served = {};
+  const serverAdapter = new Proxy({}, {
+    get: (_, setter) => (value) => { served[setter] = value; return serverAdapter; },
+  });
+  const adapters = queues.map((queue) => new BullMQAdapter(queueOf({ prefix, queue })));
+  createBullBoard({ queues: adapters, serverAdapter, options: { uiBasePath: "unused" } });
+  const { handler } = served.setApiRoutes
+    .find((known) => [known.method].flat().includes(method) && [known.route].flat().includes(route));
+  return handler({ queues: served.setQueues, params: params ?? {}, query: query ?? {}, body: body ?? {},
+    headers: {}, uiConfig: {} });
+}
+
 const COMMANDS = {
   add: async (at) => ({ id: (await queueOf(at).add(at.name, at.data, at.opts)).id }),
   addBulk: async (at) => (await queueOf(at).addBulk(at.jobs)).map((job) => job.id),
-  flow: async ({ prefix, tree }) => {
-    const flows = new FlowProducer({ connection: connection(), prefix });
-    await flows.add(tree);
-    await flows.close();
+  flow: async (at) => flowing(at.prefix, (flows) => flows.add(at.tree)),
+  getFlow: async (at) => flowing(at.prefix, (flows) =>
+    flows.getFlow({ queueName: at.queue, id: at.id, prefix: at.prefix })),
+  children: async (at) => {
+    const job = await queueOf(at).getJob(at.id);
+    return {
+      values: await job.getChildrenValues(),
+      dependencies: await job.getDependencies(),
+      counts: await job.getDependenciesCount({ failed: true, ignored: true, processed: true, unprocessed: true }),
+      ignored: await (job.getIgnoredChildrenFailures ?? job.getFailedChildrenValues).call(job),
+    };
   },
+  dropUnprocessedChildren: async (at) => {
+    await (await queueOf(at).getJob(at.id)).removeUnprocessedChildren();
+  },
+  removeChildDependency: async (at) =>
+    (await queueOf(at).getJob(at.id)).removeChildDependency(),
   job: async (at) => described(queueOf(at), at.id),
   jobs: async (at) => Promise.all((await queueOf(at).getJobs(at.types, 0, -1, true))
     .map((job) => described(queueOf(at), job.id))),
   counts: async (at) => queueOf(at).getJobCounts(),
+  countsPerPriority: async (at) => queueOf(at).getCountsPerPriority(at.priorities),
+  logs: async (at) => queueOf(at).getJobLogs(at.id),
+  metrics: async (at) => queueOf(at).getMetrics(at.kind),
+  owner: async (at) => queueOf(at).getDeduplicationJobId(at.key),
+  schedule: async (at) => {
+    const job = await queueOf(at).upsertJobScheduler(at.id, at.repeat, at.template);
+    return job?.id;
+  },
+  unschedule: async (at) => queueOf(at).removeJobScheduler(at.id),
+  schedules: async (at) => queueOf(at).getJobSchedulers(0, -1, true),
+  board,
   workers: async (at) => (await queueOf(at).getWorkers()).map((worker) => worker.rawname),
   retry: async (at) => { await (await queueOf(at).getJob(at.id)).retry(at.state ?? "failed"); },
   retryAll: async (at) => { await queueOf(at).retryJobs({ state: "failed" }); },
   promote: async (at) => { await (await queueOf(at).getJob(at.id)).promote(); },
+  update: async (at) => { await (await queueOf(at).getJob(at.id)).updateData(at.data); },
+  changePriority: async (at) => {
+    await (await queueOf(at).getJob(at.id)).changePriority({ priority: at.priority });
+  },
+  changeDelay: async (at) => { await (await queueOf(at).getJob(at.id)).changeDelay(at.delay); },
+  drain: async (at) => { await queueOf(at).drain(at.delayed); },
+  clean: async (at) => queueOf(at).clean(0, 1000, at.state),
   remove: async (at) => { await (await queueOf(at).getJob(at.id)).remove(); },
   obliterate: async (at) => { await queueOf(at).obliterate({ force: true }); },
   pause: async (at) => { await queueOf(at).pause(); },
@@ -118,9 +228,9 @@ const COMMANDS = {
   },
   work: async (at) => {
     const here = test(at.prefix);
-    const run = (job) => {
+    const run = (job, token) => {
       if (!(job.name in TASKS)) throw new Error(`Node knows no ${job.name}`);
-      return TASKS[job.name](job, { prefix: at.prefix, failedOnce: here.failedOnce });
+      return TASKS[job.name](job, { prefix: at.prefix, failedOnce: here.failedOnce, token });
     };
     const worker = new Worker(at.queue, run, { connection: connection(), prefix: at.prefix, ...at.opts });
     here.workers.set(at.queue, watched(worker, here.errors));
@@ -131,6 +241,7 @@ const COMMANDS = {
     await workers.get(at.queue).close();
     workers.delete(at.queue);
   },
+  errors: async ({ prefix }) => test(prefix).errors.splice(0),
   close: async ({ prefix }) => {
     const { queues, workers, listeners, errors } = test(prefix);
     tests.delete(prefix);

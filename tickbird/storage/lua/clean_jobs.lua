@@ -100,6 +100,7 @@ local function clean_list(list)
   if from == "active" and #going > 0 then
     redis.call("ZREM", q.own("locks"), unpack(going))
     redis.call("SREM", q.stalled, unpack(going))
+    call.pushed = true -- under a global concurrency another job may start now
   end
   if not more then return "" end
   depth = depth + looked - #going

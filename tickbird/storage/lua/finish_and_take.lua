@@ -15,6 +15,7 @@
 --          5 children failed, or the text of an error; { id, hash as flat list } per job taken;
 --          now_ms; ms until a rate limit ends; ms of the next due job or 0; why taking failed or "" }
 -- Events as each outcome has them; "active" per job taken; "drained" when nothing is left
+-- (delayed jobs count as left when there are slots to fill: so BullMQ's workers tell it)
 -- @include lib/clock
 -- @include lib/lane
 -- @include lib/finish
@@ -70,7 +71,7 @@ end
 if #taken == 0 and #codes > 0 and fault == "" then
   if redis.call("LLEN", q.wait) + redis.call("ZCARD", q.prioritized) > 0 then
     call.pushed = true
-  elseif call.finished and redis.call("LLEN", q.active) == 0 then
+  elseif call.finished and redis.call("LLEN", q.active) == 0 and not (wanted > 0 and next_due_ms(q)) then
     emit(q, "drained")
   end
 end

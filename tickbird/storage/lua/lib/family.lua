@@ -44,6 +44,8 @@ local function remove_alone(call, id, budget)
   if v[1] then child_removed(call, job, v[1]) end
   leave_dedup(q, id, v[2])
   local state = leave_state(q, id, budget)
+  -- Under a global concurrency another job may start now.
+  if state == "active" then call.pushed = true end
   delete_jobs(q, { id })
   emit(q, "removed", "jobId", id, "prev", state)
   count_removed(call, state, 1)

@@ -16,13 +16,13 @@ local function route_stalled(call, id, job, stalls, allowed_stalls)
   redis.call("HSET", job, "tb:rdy", call.now_ms)
   redis.call("RPUSH", call.meta.wait_list, id)
   emit(call.q, "waiting", "jobId", id, "prev", "active")
-  call.pushed = true
 end
 
 -- Bring back a job that nobody runs any more. Says whether it was there to bring back.
 local function bring_back(call, id, allowed_stalls)
   local q, job = call.q, call.q.job(id)
   if redis.call("LREM", q.active, -1, id) == 0 then return false end -- finished or removed
+  call.pushed = true -- or, under a global concurrency, another job may start now
   redis.call("DEL", job .. ":lock")
   redis.call("SREM", q.stalled, id)
   if redis.call("EXISTS", job) == 0 then
