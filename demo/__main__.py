@@ -33,9 +33,9 @@ _LAST_PORT = 65_535
 _PORTS_TO_TRY = 100
 
 _WORKERS = {
-    "worker-1": ("-q", "mail,invoices,webhooks,media", "--concurrency", "20"),
+    "worker-1": ("-q", "mail,invoices,webhooks,media,reports", "--concurrency", "20"),
     # Some slots that no slow webhook can hold, so that only webhooks wait during a sale.
-    "worker-2": ("-q", "mail,invoices,media", "--concurrency", "10"),
+    "worker-2": ("-q", "mail,invoices,media,reports", "--concurrency", "10"),
 }
 _WORKER_OPTIONS = (
     *("--lock-ms", "5000", "--stalled-interval-ms", "1000"),  # short, so that a kill -9 heals soon

@@ -1,6 +1,6 @@
 """The shop's tasks: what users of Tickbird write.
 
-Run them with `tickbird worker demo.tasks:app -q mail,invoices,webhooks,media`.
+Run them with `tickbird worker demo.tasks:app -q mail,invoices,webhooks,media,reports`.
 
 A job may run twice (a worker can die after the work and before it has said so), so
 each task is idempotent by its order: doing it again has no second effect. Each says how.
@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from demo.files import written_at_once
 from demo.places import Places
-from tickbird import App, Backoff, DoNotRetry, Retry
+from tickbird import App, Backoff, Context, DoNotRetry, Every, Retry
 
 app = App("shop")
 
@@ -102,3 +102,18 @@ def draw_gift_card(order: str, product: str) -> str:
     with written_at_once(path) as draft:
         card.save(draft, format="PNG")
     return str(path)
+
+
+@app.task(queue="reports", schedule=Every("30s"))
+def report_sales(ctx: Context) -> str:
+    """Count the invoices so far; a real shop does it nightly: Cron("0 3 * * *", tz="Europe/Berlin").
+
+    Idempotent: the file is named after the run's due time, which is the end of the run's job id.
+    """
+    files = Places.from_environment().files
+    count = sum(1 for _ in (files / "invoices").glob("*.html"))
+    ctx.sync.log(f"{count} invoices counted")
+    path = files / "reports" / f"{ctx.job_id.rpartition(':')[2]}.txt"
+    with written_at_once(path) as draft:
+        draft.write_text(f"{count} invoices\n")
+    return f"{count} invoices"

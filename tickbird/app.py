@@ -173,8 +173,10 @@ class App:
                 await schedules.upsert(name, name, when=when, **options)
 
     async def aclose(self) -> None:
-        """Close the app's connections."""
-        self._queues.clear()
+        """Close the app's queues and connections."""
+        queues, self._queues = self._queues, {}
+        for queue in queues.values():
+            await queue.aclose()
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.aclose()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from redis.exceptions import RedisError
 
@@ -13,6 +14,7 @@ from tickbird.storage.keys import QueueKeys
 from tickbird.storage.wire import text
 
 MAX_EVENTS = 1_000
+_LONGEST_BLOCK_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,7 @@ class EventReader:
         self._key = QueueKeys(ref).of("events")
         self._owns_connection = not isinstance(redis, Connection)
         self._connection = redis if isinstance(redis, Connection) else Connection(redis)
+        self._waiting: Any = None
 
     async def read(self, after: str = "0-0", *, limit: int = MAX_EVENTS) -> list[Event]:
         """The events after a position, oldest first, at most 1,000; `0-0` is the beginning."""
@@ -65,27 +68,35 @@ class EventReader:
             raise unavailable(self._connection.url, error) from error
         return text(newest[0][0]) if newest else "0-0"
 
+    async def wait(self, after: str, *, block_s: float = 1.0) -> list[Event]:
+        """The events after a position as soon as there are any; none after `block_s`."""
+        if self._waiting is None:
+            self._waiting = self._connection.blocking_client("tickbird:events", _LONGEST_BLOCK_S)
+        block_ms = round(min(block_s, _LONGEST_BLOCK_S) * 1_000)
+        try:
+            streams = await self._waiting.xread(
+                {self._key: after}, count=MAX_EVENTS, block=max(1, block_ms)
+            )
+        except (RedisError, OSError) as error:
+            raise unavailable(self._connection.url, error) from error
+        return [
+            _event(entry_id, fields) for _, entries in streams or [] for entry_id, fields in entries
+        ]
+
     async def follow(self, after: str | None = None) -> AsyncIterator[Event]:
         """Events as they come, from a position on (None: from now); ends when you stop asking."""
         position = after if after is not None else await self.last_id()
-        client = self._connection.blocking_client("tickbird:events", block_s=1.0)
-        try:
-            while True:
-                try:
-                    streams = await client.xread({self._key: position}, count=100, block=1_000)
-                except (RedisError, OSError) as error:
-                    raise unavailable(self._connection.url, error) from error
-                for _, entries in streams or []:
-                    for entry_id, fields in entries:
-                        event = _event(entry_id, fields)
-                        position = event.id
-                        yield event
-        finally:
-            await client.aclose()
-            await client.connection_pool.disconnect()
+        while True:
+            for event in await self.wait(position):
+                position = event.id
+                yield event
 
     async def aclose(self) -> None:
-        """Close the connections, unless they are an app's."""
+        """Close the connections, but for an app's."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            await waiting.aclose()
+            await waiting.connection_pool.disconnect()
         if self._owns_connection:
             await self._connection.aclose()
 

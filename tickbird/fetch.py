@@ -292,17 +292,15 @@ class FetchLoop:
             client.bzpopmin(self._keys.of("marker"), timeout=IDLE_POLL_S)
         )
         stopping = asyncio.create_task(self._stopping.wait())
-        await asyncio.wait({popping, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        if not popping.done():
-            popping.cancel()
         try:
-            await popping
-        except asyncio.CancelledError:
-            if not self._stopping.is_set():
-                raise
-        except (RedisError, OSError) as error:
-            logger.debug("marker_unanswered queue=%s error=%s", self.queue.label, error)
+            await asyncio.wait({popping, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:  # whatever ends the wait, no call is left behind on the connection
+            stopping.cancel()
+            popping.cancel()
+            outcomes = await asyncio.gather(popping, return_exceptions=True)
+        outcome = outcomes[0]
+        if isinstance(outcome, RedisError | OSError):
+            logger.debug("marker_unanswered queue=%s error=%s", self.queue.label, outcome)
             await self._pause(_PAUSE_AFTER_FAULT_S)
         if self._stopping.is_set():
             await self._pass_marker_on()

@@ -86,6 +86,7 @@ class Queue(Upkeep):
         self._owns_connection = owns_connection
         self._max_data_bytes = max_data_bytes
         self._is_registered = False
+        self._siblings: dict[str, Queue] = {}
         self._results = ResultWaiter(self.ref, connection)
 
     @property
@@ -99,14 +100,16 @@ class Queue(Upkeep):
         return Schedules(self.ref, self._connection, self._lanes, self._deadline_s)
 
     def sibling(self, name: str) -> Queue:
-        """Another queue of the same prefix, over the same connections."""
-        return Queue(
-            name,
-            redis=self._connection,
-            prefix=self.ref.prefix,
-            max_data_bytes=self._max_data_bytes,
-            deadline_s=self._deadline_s,
-        )
+        """Another queue of the same prefix, over the same connections; closed with this one."""
+        if name not in self._siblings:
+            self._siblings[name] = Queue(
+                name,
+                redis=self._connection,
+                prefix=self.ref.prefix,
+                max_data_bytes=self._max_data_bytes,
+                deadline_s=self._deadline_s,
+            )
+        return self._siblings[name]
 
     async def run_in_lane(self, script: str, *args: Any) -> Any:
         """Run a writing script that must not act twice (for what belongs to a queue's family)."""
@@ -200,7 +203,8 @@ class Queue(Upkeep):
 
         A running job's worker looks once a second; its task is cancelled (async), interrupted
         (thread) or killed (process), and the job fails for good with the reason. False: it has
-        finished, does not exist, or runs in another client's worker. For a job in `wait` the list
+        finished, does not exist, runs in another client's worker, or is the run a schedule waits
+        for (remove the schedule). For a job in `wait` the list
         is searched: 35 ms per million waiting jobs.
         """
         trace = msgspec.json.encode([f"JobCancelled: {reason}"])
@@ -217,7 +221,10 @@ class Queue(Upkeep):
         return await self._results.wait(job_id, timeout_s)
 
     async def aclose(self) -> None:
-        """Close the queue's connections, unless they are an app's."""
+        """Close the queue's connections, but for an app's; who waits for a result is cancelled."""
+        siblings, self._siblings = self._siblings, {}
+        for sibling in siblings.values():
+            await sibling.aclose()
         await self._results.aclose()
         if self._owns_connection:
             await self._connection.aclose()

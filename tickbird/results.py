@@ -72,12 +72,13 @@ class ResultWaiter:
                 position = await self._read_events(events, position)
                 for job_id in gone:
                     self._settle(job_id, error=JobNotFound(f"there is no job {job_id}"))
-                position = await self._follow_for_a_while(events, position)
+                position = await self._hear_for_a_while(events, position)
         except TickbirdError as error:
             for job_id in list(self._waiting):
                 self._settle(job_id, error=error)
         finally:
             self._reader = None
+            await events.aclose()
 
     async def _look(self, ids: list[str]) -> list[str]:
         """Settle what has finished; gives the ids that are gone (their last event may be unread)."""
@@ -110,16 +111,14 @@ class ResultWaiter:
             position = batch[-1].id
         return position
 
-    async def _follow_for_a_while(self, events: EventReader, position: str) -> str:
-        try:
-            async with asyncio.timeout(_LOOK_EVERY_S):
-                async for event in events.follow(position):
-                    self._hear(event)
-                    position = event.id
-                    if not self._waiting:
-                        break
-        except TimeoutError:
-            pass  # time to look at the jobs themselves
+    async def _hear_for_a_while(self, events: EventReader, position: str) -> str:
+        """Listen until it is time to look at the jobs themselves, or nobody waits any more."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + _LOOK_EVERY_S
+        while self._waiting and (left_s := until_s - loop.time()) > 0:
+            for event in await events.wait(position, block_s=left_s):
+                self._hear(event)
+                position = event.id
         return position
 
     def _hear(self, event: Event) -> None:

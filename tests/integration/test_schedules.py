@@ -127,6 +127,14 @@ async def test_removing_ends_it(queue: Queue) -> None:
     assert await pending(queue) == []
 
 
+async def test_the_run_a_schedule_waits_for_is_not_cancelled_alone(queue: Queue) -> None:
+    made = await queue.schedules.upsert("tick", "x", when=Every("1h"))
+
+    assert not await queue.cancel(f"repeat:tick:{made.next_run_at_ms}")
+
+    assert await pending(queue) == [f"repeat:tick:{made.next_run_at_ms}"]
+
+
 async def test_schedules_are_listed_by_their_next_time(queue: Queue) -> None:
     soon = datetime.now(UTC) + timedelta(minutes=1)
     await queue.schedules.upsert("late", "x", when=Every("2h"), start=soon + timedelta(hours=2))

@@ -563,6 +563,8 @@ class World:
             return True
         if job_id in {*queue.active, *queue.completed, *queue.failed}:
             return False
+        if queue.is_next_iteration(job_id):
+            return False
         queue.leave(job_id)
         traces = f'["JobCancelled: {reason}"]'
         ending = Ending(outcome="failed", text=reason, traces=traces, reason="cancelled")

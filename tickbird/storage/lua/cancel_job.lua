@@ -5,7 +5,8 @@
 -- KEYS   1 meta (for routing; the others are built from the prefix)
 -- ARGV   1 prefix of the queue's keys   2 job id   3 reason   4 stacktrace JSON or ""
 --        5 now_ms, tests only
--- Reply  1 = cancelled, 2 = its worker was asked, 0 = finished, gone, or another client's
+-- Reply  1 = cancelled, 2 = its worker was asked, 0 = finished, gone, another client's, or the run
+--        a schedule waits for
 -- Events as a final failure has them
 -- @include lib/clock
 -- @include lib/finish
@@ -23,6 +24,8 @@ if lock then
   redis.call("EXPIRE", q.own("cancel"), 3600)
   return 2
 end
+-- The run a schedule waits for goes with its schedule: cancelled alone, it would end it unsaid.
+if is_next_iteration(q, id) then return 0 end
 local waited = redis.call("ZREM", q.prioritized, id) + redis.call("ZREM", q.delayed, id)
   + redis.call("ZREM", q["waiting-children"], id)
 if waited == 0 then waited = redis.call("LREM", q.wait, -1, id) + redis.call("LREM", q.paused, -1, id) end
