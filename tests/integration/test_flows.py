@@ -212,3 +212,18 @@ async def test_a_detached_child_is_waited_for_no_longer(queue: Queue) -> None:
     assert await flow.job.state() is JobState.WAITING_CHILDREN
     await queue.detach(second)
     assert await flow.job.state() is JobState.WAITING
+
+
+async def test_pending_children_are_removed_and_the_parent_goes_on(queue: Queue) -> None:
+    other = FlowNode(queue="other", name="c")
+    flow = await queue.add_flow(parent(child(), child(), other))
+    worker = HandWorker(queue)
+    running = await worker.take_one()
+
+    assert await queue.remove_pending_children(flow.job.id) == 2
+    assert await flow.job.state() is JobState.WAITING_CHILDREN
+    await worker.end(running)
+
+    assert await flow.job.state() is JobState.WAITING
+    assert await flow.children[2].job.state() is JobState.UNKNOWN
+    assert await queue.remove_pending_children(flow.job.id) == 0
