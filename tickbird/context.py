@@ -38,6 +38,8 @@ class Context:
         self.attempt = job.attempts_made + 1
         """Which attempt this is, from 1."""
         self.attempts = job.options.attempts
+        self.telemetry = job.options.telemetry
+        """What the producer's tracer sent along, in any language; None: nothing."""
         self.is_cancelled = False
         """Set when the job is no longer ours to run: it was cancelled, its lock is lost, or the
         worker stops. Async tasks are cancelled then; threads may look here."""

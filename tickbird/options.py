@@ -17,6 +17,7 @@ LAST_DUE_MS = 2**53 // 4096
 """Due times are packed into a double beside 12 bits: September 2039 is the end of them."""
 
 MAX_DEDUP_KEY_BYTES = 512
+MAX_TELEMETRY_CHARS = 8_192
 _JOB_ID = re.compile(r"[!-9;-z|~]{1,128}", re.ASCII)  # printable, no space : { }
 _INTEGER = re.compile(r"-?\d+", re.ASCII)
 _QUEUE_NAME = re.compile(r"[!-9;-~]{1,128}", re.ASCII)
@@ -122,6 +123,7 @@ class JobOptions:
                   False (remove at once); None: the worker's rule
     dedup         at most one live job per key: a Dedup, or the key alone
     timeout       how long an attempt may run; None: the task's own, or no bound
+    telemetry     a tracer's own text, carried along for whoever runs the job (8 kB at most)
     keep_logs     log lines kept, newest; None: all (at most 1,000 from our workers)
     timestamp_ms  creation time to record, epoch milliseconds; None: now
     """
@@ -137,6 +139,7 @@ class JobOptions:
     dedup: Dedup | None = None
     timeout: Duration | None = None
     keep_logs: int | None = None
+    telemetry: str | None = None
     timestamp_ms: int | None = None
 
     def __post_init__(self) -> None:
@@ -154,6 +157,7 @@ class JobOptions:
             raise InvalidOption(f"dedup must be a Dedup or a key, not {self.dedup!r}")
         if self.timeout is not None and not parse_duration_ms(self.timeout, "timeout"):
             raise InvalidOption("timeout must be longer than 0")
+        _require_telemetry(self.telemetry)
         if self.keep_logs is not None:
             _require_int("keep_logs", self.keep_logs, 0, 1_000_000)
         for option in ("keep_completed", "keep_failed"):
@@ -219,6 +223,12 @@ def require_prefix(prefix: str) -> None:
         raise InvalidOption(
             f"a prefix must not be empty and not start with 'tickbird', not {prefix!r}"
         )
+
+
+def _require_telemetry(value: object) -> None:
+    if value is None or (isinstance(value, str) and len(value) <= MAX_TELEMETRY_CHARS):
+        return
+    raise InvalidOption(f"telemetry must be a text of at most {MAX_TELEMETRY_CHARS} characters")
 
 
 def _require_int(option: str, value: object, low: int, high: int) -> None:

@@ -58,6 +58,22 @@ async def test_a_sync_task_has_the_same_by_blocking_calls(app: App) -> None:
     assert (job.progress, job.logs) == ("50", ("from a thread",))
 
 
+async def test_a_tracers_text_reaches_the_task_over_retries(app: App) -> None:
+    seen: list[str | None] = []
+
+    @app.task(retry=Retry(2, Backoff("fixed", 0)))
+    async def work(ctx: Context) -> None:
+        seen.append(ctx.telemetry)
+        if len(seen) == 1:
+            raise ValueError("again")
+
+    trace = '{"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}'
+    async with running(Worker(app)):
+        await finished(await work.options(telemetry=trace).delay())
+
+    assert seen == [trace, trace]
+
+
 async def test_only_the_newest_log_lines_stay(app: App) -> None:
     @app.task()
     async def work(ctx: Context) -> None:

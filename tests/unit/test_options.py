@@ -25,6 +25,8 @@ def test_a_misspelt_option_is_answered_with_the_right_one() -> None:
         ({"backoff": "x"}, "backoff"),
         ({"timestamp_ms": 0}, "timestamp_ms"),
         ({"keep_failed": -1}, "keep_failed"),
+        ({"telemetry": 5}, "telemetry"),
+        ({"telemetry": "x" * 8_193}, "telemetry"),
     ],
 )
 def test_an_option_out_of_range_is_named(options: dict[str, Any], named: str) -> None:

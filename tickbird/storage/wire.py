@@ -132,6 +132,7 @@ def encode_options(options: JobOptions, **more: Any) -> bytes:
         "removeOnFail": _stored_keep(options.keep_failed),
         "de": _stored_dedup(options.dedup),
         "kl": options.keep_logs,
+        "tm": options.telemetry,
         "tb": {"timeout": options.timeout_ms} if options.timeout_ms else 1,
         **more,
     }
@@ -253,6 +254,7 @@ class StoredOptions(msgspec.Struct, frozen=True):
     keep_failed: KeepRule | None = None
     timeout_ms: int | None = None
     keep_logs: int | None = None
+    telemetry: str | None = None
     is_ours: bool = False
     """Added by Tickbird: the worker's own retention applies where the job has no rule."""
 
@@ -283,6 +285,7 @@ def decode_options(raw: bytes) -> StoredOptions:
         keep_failed=_keep_rule(stored.get("removeOnFail")),
         timeout_ms=_timeout_ms(stored.get("tb")),
         keep_logs=_whole(stored["kl"], 0) if "kl" in stored else None,
+        telemetry=stored["tm"] if isinstance(stored.get("tm"), str) else None,
         is_ours=bool(stored.get("tb")),
     )
 
