@@ -150,5 +150,6 @@ async def test_a_server_that_has_forgotten_everything_is_worked_on(
         await queue.add("work")
         await eventually(finished(app, 1))
         server.command("FLUSHALL")
-        await queue.add("work")
+        handle = await queue.add("work")
         await eventually(finished(app, 1))
+        assert await handle.state() is JobState.COMPLETED

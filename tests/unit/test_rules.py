@@ -277,7 +277,9 @@ def test_a_window_that_could_never_be_judged_is_refused(window_s: float) -> None
 def test_a_window_of_an_hour_is_judged() -> None:
     minutes = [100 + 10 * minute for minute in range(60)]
 
-    fire(DepthRising(window_s=3_600), figures(depths=[690] * 600, minutes=minutes))
+    _, alert = fire(DepthRising(window_s=3_600), figures(depths=[690] * 600, minutes=minutes))
+
+    assert alert.rule == "depth_rising"
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.0, 10, float("nan")])
